@@ -1,0 +1,37 @@
+// What config.json of a Llama-like model says.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace efface {
+
+struct ModelConfig {
+  std::string model_type = "llama";
+  int64_t hidden_size = 0;
+  int64_t intermediate_size = 0;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t vocab_size = 0;
+  int64_t max_positions = 0;
+  double rms_norm_eps = 1e-5;
+  double rope_theta = 10000.0;
+  bool tie_word_embeddings = false;
+  std::vector<int64_t> eos_token_ids;
+  std::string dtype = "float32";  ///< torch_dtype / dtype of the file
+  nlohmann::json raw;             ///< written back unchanged on export
+};
+
+/// Throws Error(model) naming file and key for a missing, mistyped or impossible value, and for a switch this
+/// version does not know (rope_scaling, attention_bias, ...): a model is never computed wrongly in silence.
+ModelConfig read_model_config(const std::filesystem::path& folder);
+
+/// Throws Error(usage) when heads, kv_heads, intermediate or vocab do not divide, naming the sizes that would do.
+void check_tensor_parallel(const ModelConfig& config, int tensor_size);
+
+}  // namespace efface

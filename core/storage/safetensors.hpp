@@ -1,0 +1,43 @@
+// Reading and writing safetensors (https://github.com/huggingface/safetensors), memory-mapped.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace efface {
+
+/// All tensors of a Hugging Face folder: model.safetensors, or the files named by model.safetensors.index.json.
+/// Sizes are checked against the file before anything is allocated. Throws Error(model) naming file and tensor.
+class SafetensorsReader {
+ public:
+  static SafetensorsReader open_folder(const std::filesystem::path& folder);
+  static SafetensorsReader open_file(const std::filesystem::path& file);
+
+  bool contains(const std::string& name) const;
+  std::vector<std::string> names() const;  ///< in file order
+  std::vector<int64_t> shape(const std::string& name) const;
+  at::ScalarType dtype(const std::string& name) const;
+  std::filesystem::path file_of(const std::string& name) const;
+  const std::map<std::string, std::string>& metadata() const;  ///< __metadata__ of the first file
+
+  /// A copy, in the file's dtype, on the CPU.
+  at::Tensor read(const std::string& name) const;
+  /// Slice [begin, end) along dimension `dim` (0 or 1); reads only those bytes.
+  at::Tensor read_slice(const std::string& name, int dim, int64_t begin, int64_t end) const;
+
+ private:
+  struct State;
+  std::shared_ptr<const State> state_;
+};
+
+/// Tensors are written in the order given, beside the name, flushed, then renamed. CPU tensors only.
+void write_safetensors(const std::filesystem::path& file,
+                       const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+
+}  // namespace efface
