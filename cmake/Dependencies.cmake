@@ -34,6 +34,13 @@ if(NOT EFFACE_CUDA STREQUAL "OFF")
       set(EFFACE_WITH_CUDA ON)
     endif()
   endif()
+  # A program linked to libtorch_cuda starts only where the wheel's CUDA libraries are installed too.
+  if(EFFACE_CUDA STREQUAL "AUTO" AND EFFACE_WITH_CUDA
+     AND NOT EXISTS ${EFFACE_SITE_PACKAGES}/nvidia/cusparselt/lib)
+    message(STATUS "CUDA toolkit found, but the wheel's CUDA libraries are not in ${_venv}: "
+                   "CPU-only program. `launch/setup --cuda` installs them.")
+    set(EFFACE_WITH_CUDA OFF)
+  endif()
   if(EFFACE_CUDA STREQUAL "ON" AND NOT EFFACE_WITH_CUDA)
     message(FATAL_ERROR "EFFACE_CUDA=ON, but the CUDA toolkit, NCCL or a CUDA build of torch is missing")
   endif()
