@@ -36,11 +36,14 @@ int main(int argc, char** argv) {
     efface::Communicator world = session.world();
     efface::testing::g_world = &world;
     if (world.rank() != 0) {
+      ::testing::GTEST_FLAG(output) = "";  // rank 0 alone writes the result file
       auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
       delete listeners.Release(listeners.default_result_printer());
       listeners.Append(new efface::testing::RankListener(world.rank()));
     }
     failed = RUN_ALL_TESTS();
+    if (world.size() > 1 && failed != 0 && world.rank() != 0)
+      std::cerr << "[rank " << world.rank() << "] has failures of its own\n";
     failed = static_cast<int>(world.all_reduce(static_cast<int64_t>(failed), efface::Reduction::max));
   }
   return failed;
