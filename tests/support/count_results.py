@@ -17,6 +17,8 @@ why_skipped = {}
 
 listing = json.loads(subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"],
                                     capture_output=True, text=True, check=True).stdout)
+failed_log = build / "Testing/Temporary/LastTestsFailed.log"
+ended_badly = {line.split(":", 1)[1] for line in failed_log.read_text().split()} if failed_log.exists() else set()
 for name in (test["name"] for test in listing["tests"]):
     if not re.search(pattern, name):
         continue
@@ -27,6 +29,9 @@ for name in (test["name"] for test in listing["tests"]):
         print(f"FAILED: {name} ended without a result (a crash or a time-out; see {build}/ctest.log)")
         total["failed"] += 1
         continue
+    if name in ended_badly and not any(case.find("failure") is not None for case in cases):
+        print(f"FAILED: {name} ended with an error after its tests")
+        total["failed"] += 1
     for case in cases:
         if case.find("failure") is not None:
             total["failed"] += 1

@@ -23,6 +23,21 @@ class RankListener : public ::testing::EmptyTestEventListener {
  private:
   int rank_;
 };
+
+/// A test that fails on any rank fails on rank 0, which writes the results.
+class AllRanksAgree : public ::testing::EmptyTestEventListener {
+ public:
+  explicit AllRanksAgree(const Communicator& world) : world_(world) {}
+  void OnTestEnd(const ::testing::TestInfo& info) override {
+    const bool here = info.result()->Failed();
+    const auto failed_ranks = world_.all_reduce(static_cast<int64_t>(here));
+    if (world_.rank() == 0 && !here && failed_ranks > 0)
+      ADD_FAILURE() << "failed on " << failed_ranks << " other ranks";
+  }
+
+ private:
+  const Communicator& world_;
+};
 }  // namespace
 
 const Communicator& world() { return *g_world; }
@@ -35,15 +50,14 @@ int main(int argc, char** argv) {
     efface::MpiSession session(&argc, &argv);
     efface::Communicator world = session.world();
     efface::testing::g_world = &world;
+    auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
     if (world.rank() != 0) {
       ::testing::GTEST_FLAG(output) = "";  // rank 0 alone writes the result file
-      auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
       delete listeners.Release(listeners.default_result_printer());
       listeners.Append(new efface::testing::RankListener(world.rank()));
     }
+    if (world.size() > 1) listeners.Append(new efface::testing::AllRanksAgree(world));
     failed = RUN_ALL_TESTS();
-    if (world.size() > 1 && failed != 0 && world.rank() != 0)
-      std::cerr << "[rank " << world.rank() << "] has failures of its own\n";
     failed = static_cast<int>(world.all_reduce(static_cast<int64_t>(failed), efface::Reduction::max));
   }
   return failed;

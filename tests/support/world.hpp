@@ -27,8 +27,8 @@ inline double relative_error(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace efface::testing
 
 /// Skips, visibly, a test that needs the shared data where it is not there.
-#define EFFACE_NEEDS_SHARED_DATA(variable)                                         \
-  const std::filesystem::path variable = ::efface::testing::shared_data();         \
+#define EFFACE_NEEDS_SHARED_DATA(variable)                                 \
+  const std::filesystem::path variable = ::efface::testing::shared_data(); \
   if (variable.empty() || !std::filesystem::exists(variable)) GTEST_SKIP() << "shared data not present"
 
 /// Skips a test that is for some numbers of ranks only.
