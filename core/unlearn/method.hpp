@@ -1,5 +1,5 @@
-// What an unlearning method is: a loss on a step's rows. The loop, the optimiser, the projection, the sharding
-// and the caches are the trainer's; a method is one file and one line in methods() of registry.cpp.
+// What an unlearning method is: a loss on a step's rows. The loop, the optimiser, the projection, the
+// sharding and the caches are the trainer's; a method is one file and one line in methods() of registry.cpp.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,26 +12,35 @@
 
 #include "core/model/transformer.hpp"
 #include "core/text/ragged_batch.hpp"
+#include "core/unlearn/references.hpp"
 
 namespace efface {
 
 /// What a row is for; each method reads some of them.
 enum class RowRole {
-  forget,       ///< question + undesired answer: GA, NPO, ... and NSRU's suppression
-  safe,         ///< forget question + its specified safe response
-  retain,       ///< retain rows by next-token NLL on labels
-  retain_kl,    ///< retain rows by KL to the frozen model on labels
+  forget,  ///< question + undesired answer: GA, NPO, ... and NSRU's suppression; KUDA's and RMU's forget text
+  safe,    ///< forget question + its specified safe response
+  retain,  ///< retain rows by next-token NLL on labels (FineTune's rows too); KUDA's and RMU's retain text
+  retain_kl,  ///< retain rows by KL to the frozen model on labels
 };
+std::string role_name(RowRole role);  ///< "forget", "safe", "retain", "retain_kl"
 
 struct TrainingRow {
   TokenRow tokens;
   RowRole role = RowRole::forget;
-  /// Weight of the first label against the others' 1 in the row's mean (the first token decides whether a model
-  /// refuses). 1: a plain mean.
+  /// Weight of the first label against the others' 1 in the row's mean (the first token decides whether a
+  /// model refuses). 1: a plain mean.
   double first_label_weight = 1;
 };
 
-/// One step on this data rank: some rows of the global batch. Counts are global (all data ranks, micro-batches).
+/// The rows to draw from, by role; groups[role][i] are alternatives of one record (its wordings): a step
+/// draws records without repetition within an epoch, then one wording of each.
+struct TrainingPool {
+  std::map<RowRole, std::vector<std::vector<TrainingRow>>> groups;
+};
+
+/// Rows of one step on this data rank: its part of the global batch, or one micro-batch of that part. Counts
+/// are global (all data ranks, all micro-batches), so that losses and gradients are summed, never averaged.
 struct StepBatch {
   std::vector<TrainingRow> rows;
   std::map<RowRole, int64_t> global_rows;    ///< rows of each role in the global batch
@@ -40,44 +49,64 @@ struct StepBatch {
   int64_t step = 0;
 };
 
-/// Frozen-model values of a row, computed once and kept (HDF5), looked up by row id.
-class ReferenceCache;
-
 struct LossParts {
-  at::Tensor total;                     ///< scalar; this rank's share of the global loss (summed, not averaged)
-  std::map<std::string, double> parts;  ///< "safe", "suppression", "retain", ...: this rank's share
+  at::Tensor total;  ///< scalar; this rank's share of the global loss (summed, not averaged)
+  std::map<std::string, double>
+      parts;  ///< "safe", "suppression", "retain", ...: this rank's share, unweighted
 };
 
-/// Named numbers of the recipe's method_args, with what was not used reported as an error.
+/// Named numbers and named texts of the recipe's method_args.
 using MethodArgs = std::map<std::string, double>;
+using MethodChoices = std::map<std::string, std::string>;
+
+/// Layers [begin, end): what KUDA and RMU run and train.
+struct LayerWindow {
+  int begin = 0, end = 0;
+};
 
 /// Which parameters a method trains by default.
-enum class TrainedParameters { lora, down_proj_window, full };
+enum class TrainedParameters {
+  lora,              ///< adapters on lora.target_modules of all layers
+  down_proj_window,  ///< the down_proj matrices of the window
+  full,              ///< the seven matrices of every layer
+};
 
 class Method {
  public:
   virtual ~Method() = default;
   virtual std::string name() const = 0;
   virtual TrainedParameters trains() const = 0;
-  /// Which roles a step must have, in the share of the batch the recipe gives.
+  /// Which roles a step must have; a role that no switched-on loss reads is not among them.
   virtual std::vector<RowRole> roles() const = 0;
-  /// What must be in the reference cache before a row of a role is used; see references.hpp.
-  virtual LossParts loss(const Transformer& model, const StepBatch& batch, const ReferenceCache& reference) const = 0;
+  /// What the frozen model must have said about a role's rows before the first step.
+  virtual std::map<RowRole, ReferenceNeeds> needs() const { return {}; }
+  /// What the method asks of the model before references are made (KUDA: the window in fp32). May be
+  /// repeated.
+  virtual void prepare(Transformer& model) const {}
+  /// Never called with no rows. Runs collectives of the tensor group only.
+  virtual LossParts loss(const Transformer& model, const StepBatch& batch,
+                         const ReferenceCache& reference) const = 0;
 };
 
 struct MethodDescription {
-  std::string name;                          ///< "NSRU"
-  std::string summary;                       ///< one line
-  std::map<std::string, double> defaults;    ///< every method_args key with its default
-  std::map<std::string, std::string> help;   ///< key -> one line
-  std::map<std::string, std::string> choices_default;          ///< textual args: "suppression" -> "npo"
-  std::map<std::string, std::vector<std::string>> choices;     ///< allowed values of textual args
-  std::function<std::unique_ptr<Method>(const MethodArgs&, const std::map<std::string, std::string>&)> make;
+  std::string name;                                    ///< "NSRU"
+  std::string summary;                                 ///< one line
+  std::map<std::string, double> defaults;              ///< every numeric method_args key with its default
+  std::map<std::string, std::string> help;             ///< key -> one line, numeric and textual keys
+  std::map<std::string, std::string> choices_default;  ///< textual args: "suppression" -> "npo"
+  std::map<std::string, std::vector<std::string>> choices;  ///< allowed values of textual args
+  bool needs_window = false;                                ///< KUDA, RMU: a LayerWindow must be given
+  /// Given every key of `defaults` and `choices_default`; call make_method() instead.
+  std::function<std::unique_ptr<Method>(const MethodArgs&, const MethodChoices&, LayerWindow)> make;
 };
 
 /// Every method there is: NSRU, KUDA, GradAscent, GradDiff, NPO, SimNPO, RMU, FineTune.
 const std::vector<MethodDescription>& methods();
 /// Throws Error(recipe) with the nearest right name.
 const MethodDescription& find_method(const std::string& name);
+/// The method with the arguments given, defaults for the rest. Throws Error(recipe) for an unknown key or
+/// choice (with the nearest right name) and for a window that is empty where the method needs one.
+std::unique_ptr<Method> make_method(const std::string& name, const MethodArgs& args = {},
+                                    const MethodChoices& choices = {}, LayerWindow window = {});
 
 }  // namespace efface

@@ -1,12 +1,13 @@
-// What the frozen model says about each training row, computed once before the first step, kept in HDF5 by row
-// id, and read back from disk always (also by the run that wrote it), so that a resumed run sees the same bits.
+// What the frozen model says about each training row, computed once before the first step, kept in HDF5 by
+// row id, and read back from disk always (also by the run that wrote it), so that a resumed run sees the same
+// bits.
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <filesystem>
-#include <map>
-#include <string>
+#include <memory>
 #include <vector>
 
 #include "core/model/transformer.hpp"
@@ -14,27 +15,37 @@
 
 namespace efface {
 
+class Method;
+struct TrainingPool;
+
 /// What a method needs of a role's rows.
 struct ReferenceNeeds {
-  bool log_probability = false;   ///< sum of label log-probabilities: a scalar a row (NPO)
-  bool label_hidden = false;      ///< normalised last hidden state at each label: [labels, hidden] (KL)
-  bool below_window = false;      ///< input of layer `window_begin`: [tokens, hidden] (KUDA, RMU)
-  bool representation = false;    ///< output of layer `window_end - 1`: [tokens, hidden] (KUDA, RMU)
+  bool log_probability = false;  ///< sum of label log-probabilities: a scalar a row (NPO)
+  bool label_hidden = false;     ///< normalised last hidden state at each label: [labels, hidden] (KL)
+  bool below_window = false;     ///< input of layer `window_begin`: [tokens, hidden] (KUDA, RMU)
+  bool representation = false;   ///< output of layer `window_end - 1`: [tokens, hidden] (KUDA, RMU)
   int window_begin = 0, window_end = 0;
 };
 
+/// Values are fp32 (fp64 for an fp64 model) and the same on every rank. Tensors are read when asked for, so
+/// that memory does not grow with the number of rows; a value that was not built throws Error(storage).
 class ReferenceCache {
  public:
   ReferenceCache() = default;
-  /// Computes what is missing for `rows` (dealt over data ranks), writes `folder`/references.rank*.h5, barrier,
-  /// and reads back what this rank may need (every row). fp32. Collective over the mesh.
+  /// Computes what is missing in `folder` for `rows` (dealt over data ranks), writes one
+  /// `references.<n>.rank<r>.h5` a data rank, barrier, and opens all of them. The model must have no adapters
+  /// applied. Values are keyed by row, layer and dtype; the folder belongs to one model. Collective.
   static ReferenceCache build(const std::filesystem::path& folder, const Transformer& model,
                               const std::vector<TokenRow>& rows, const ReferenceNeeds& needs);
+  /// The same for all rows of a pool by what `method` needs of their roles, after method.prepare(model).
+  static ReferenceCache build(const std::filesystem::path& folder, Transformer& model,
+                              const TrainingPool& pool, const Method& method);
 
   double log_probability(uint64_t row_id) const;
-  at::Tensor label_hidden(uint64_t row_id) const;
-  at::Tensor below_window(uint64_t row_id) const;
-  at::Tensor representation(uint64_t row_id) const;
+  at::Tensor label_hidden(uint64_t row_id) const;             ///< [labels, hidden]
+  at::Tensor below_window(uint64_t row_id, int layer) const;  ///< [tokens, hidden]: the input of `layer`
+  /// [tokens, hidden]: the output of layer `window_end` - 1.
+  at::Tensor representation(uint64_t row_id, int window_end) const;
 
  private:
   struct State;

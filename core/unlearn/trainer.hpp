@@ -1,18 +1,18 @@
 // The training loop any method goes through:
 //   rows of the step (by seed and step alone) -> Method::loss -> backward -> one flat sum over data ranks
 //   -> AdamW -> the projection, after the optimiser -> checkpoint.
-// LoRA: A~ = A P is formed once a step, inside the graph. Full matrices: gradients are reduce-scattered over
-// data ranks by output rows, AdamW and the projection of the step's increment run on those rows, weights are
-// all-gathered.
+// LoRA: A~ = A P is formed once a step. Full matrices: gradients are reduce-scattered over data ranks by
+// output rows, AdamW and the projection of the step's increment run on those rows, weights are all-gathered.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/model/transformer.hpp"
@@ -37,58 +37,72 @@ struct TrainOptions {
   std::map<RowRole, int64_t> rows_per_step;  ///< global, per role
   double learning_rate = 1e-3;
   int64_t warmup_steps = 5;
-  double decay_fraction = 0.3;   ///< linear decay to 0 over the last part of the steps
-  double weight_decay = 0;       ///< acts on dW, before the projection
+  double decay_fraction = 0.3;  ///< linear decay to 0 over the last part of the steps
+  double weight_decay = 0;      ///< acts on dW, before the projection
   double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
-  double max_grad_norm = 0;      ///< 0: no clipping
+  double max_grad_norm = 0;  ///< 0: no clipping
   uint64_t seed = 0;
   ProjectionPoint projection = ProjectionPoint::update;
-  double initial_noise = 0;      ///< KUDA: seeded noise of this times ||W0||, projected, added before step 0
+  double initial_noise = 0;         ///< KUDA: seeded noise of this times ||W0||, projected, before step 0
   int64_t max_tokens_per_pass = 0;  ///< micro-batches of at most this many tokens a rank; 0: all at once
-};
-
-/// The rows to draw from, by role; groups[i] are alternatives of one record (its wordings): a step draws
-/// records without repetition within an epoch, then one wording of each.
-struct TrainingPool {
-  std::map<RowRole, std::vector<std::vector<TrainingRow>>> groups;
+  /// Adapters or matrices; by default as the method says.
+  std::optional<TrainedParameters> parameters;
+  /// Every so many steps replicated parameters are compared bit by bit over the ranks; 0: never.
+  int64_t replica_check_every = 100;
 };
 
 struct StepReport {
   int64_t step = 0;
   double loss = 0;                      ///< global
-  std::map<std::string, double> parts;  ///< global
-  double grad_norm = 0;                 ///< every global element counted once
+  std::map<std::string, double> parts;  ///< global, unweighted
+  double grad_norm = 0;                 ///< every global element counted once; before clipping
   double learning_rate = 0;
-  int64_t tokens = 0;                   ///< global
+  int64_t tokens = 0;  ///< global
   double seconds = 0;
 };
 
 class Trainer {
  public:
-  /// Projectors by input; a missing one is the identity. The model gets its adapters, or trainable weights, here.
+  /// Projectors by input; a missing one is the identity. The model gets its adapters, or trainable weights,
+  /// here. The method must outlive the trainer. Throws Error(data) when the pool lacks a role the method
+  /// reads. Collective.
   Trainer(Transformer& model, const Method& method, TrainingPool pool, ReferenceCache references,
           std::map<InputId, Projector> projectors, TrainOptions options, LoraOptions lora,
           std::vector<ModuleId> trained);
   ~Trainer();
+  Trainer(Trainer&&) noexcept;
+  Trainer& operator=(Trainer&&) noexcept;
 
   /// The rows of a step on this data rank: (seed, step) decide, whatever the mesh.
   StepBatch batch(int64_t step) const;
-  /// Throws Error(numeric) with the rows' ids when the loss or a gradient is NaN or Inf, on every rank.
+  /// One step. Throws Error(numeric) with the rows' ids when the loss or a gradient is NaN or Inf, on every
+  /// rank; the parameters are then as before the step. Collective.
   StepReport step();
   int64_t steps_done() const;
 
-  /// Training state: parameters, moments, step. One HDF5 file a rank and a manifest, global logical layout, so
-  /// that any mesh reads any other's. Published by rename. Collective.
+  /// Training state: parameters, moments, step. One HDF5 file a rank and a manifest, global logical layout,
+  /// so that any mesh reads any other's. Published by rename. Collective.
   void save(const std::filesystem::path& folder) const;
-  /// False when there is no (complete) state in the folder. Collective.
+  /// False when there is no (complete) state in the folder; Error(storage) when it belongs to another method
+  /// or other modules. Collective.
   bool restore(const std::filesystem::path& folder);
 
-  /// LoRA: the adapters as they act, A~ and B, global, on every rank: "layer.projection" -> ([r, in], [out, r]).
+  /// LoRA: the adapters as they act, A~ and B, global, on every rank: ([r, in], [out, r]). Collective.
   std::map<ModuleId, std::pair<at::Tensor, at::Tensor>> global_adapters() const;
-  /// dW of one trained module, global [out, in] fp32, whatever the parametrisation. Collective.
+  /// dW of one trained module, global [out, in], fp32 (fp64 for an fp64 model), whatever the parametrisation.
+  /// Collective.
   at::Tensor global_update(const ModuleId& module) const;
+  /// The last step's gradients before clipping, global, on every rank: "<module>.lora_a", "<module>.lora_b",
+  /// or
+  /// "<module>.update". Collective.
+  std::map<std::string, at::Tensor> global_gradients() const;
   const std::vector<ModuleId>& trained() const;
   double lora_scale() const;
+
+  /// Replaces a module's parameters by given ones, global, on every rank. LoRA: A (before the projection)
+  /// [r, in] and B [out, r]; matrices: dW [out, in], taken as it is, not projected.
+  void set_adapter(const ModuleId& module, const at::Tensor& a, const at::Tensor& b);
+  void set_update(const ModuleId& module, const at::Tensor& dw);
 
  private:
   struct State;
