@@ -9,8 +9,8 @@ namespace efface {
 
 struct BlockRows {
   int64_t n = 0;
-  int64_t offset = 0;   ///< first row of this rank; even_range(n, rank, size)
-  at::Tensor local;     ///< [rows, n], fp64 on the CPU unless said otherwise
+  int64_t offset = 0;  ///< first row of this rank; even_range(n, rank, size)
+  at::Tensor local;    ///< [rows, n], fp64 on the CPU unless said otherwise
   Communicator group;
 
   int64_t rows() const { return local.size(0); }

@@ -77,8 +77,8 @@ class Communicator {
   std::shared_ptr<std::map<std::string, TrafficCounter>> traffic_;
 };
 
-/// MPI for the life of the object (MPI_THREAD_SERIALIZED). A program that was not started by mpirun is a world
-/// of one. `abort` ends every rank of the job with `code`.
+/// MPI for the life of the object (MPI_THREAD_SERIALIZED). A program that was not started by mpirun is a
+/// world of one. `abort` ends every rank of the job with `code`.
 class MpiSession {
  public:
   MpiSession(int* argc, char*** argv);
@@ -89,7 +89,15 @@ class MpiSession {
   [[noreturn]] static void abort(int code);
 };
 
-/// MPI_Comm of a group as Fortran handle (for BLACS), or -1 where the group is not MPI's.
+/// Where this rank sits among the ranks of a group that share its node. Collective.
+struct NodePlace {
+  int rank = 0;  ///< among them, in the group's order
+  int size = 1;
+  int node = 0;  ///< the group's rank of the first of them: the same number for all on a node
+};
+NodePlace place_on_node(const Communicator& communicator);
+
+/// MPI_Comm of a group as Fortran handle (for BLACS), or -1 where the group has none (`self`).
 int mpi_fortran_handle(const Communicator& communicator);
 
 /// A group on NCCL with the members of `mpi_group`, for tensors on `cuda:device`. Throws

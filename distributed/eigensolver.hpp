@@ -1,4 +1,5 @@
-// Eigenpairs of a symmetric matrix, by whichever solver fits. Every solve ends with its own proof: the residual
+// Eigenpairs of a symmetric matrix, by whichever solver fits. Every solve ends with its own proof: the
+// residual
 // ||C V - V diag(lambda)||_F / ||C||_F and the orthogonality ||V^T V - I||_F / sqrt(n).
 #pragma once
 
@@ -12,9 +13,9 @@
 namespace efface {
 
 struct Eigenpairs {
-  at::Tensor values;   ///< [n] fp64, descending
-  at::Tensor vectors;  ///< LAPACK: [n, n] fp64, column i belongs to values[i].
-                       ///< Over a group: this rank's rows of it, [rows, n]
+  at::Tensor values;         ///< [n] fp64, descending
+  at::Tensor vectors;        ///< LAPACK: [n, n] fp64, column i belongs to values[i].
+                             ///< Over a group: this rank's rows of it, [rows, n]
   double residual = 0;       ///< relative to ||C||_F
   double orthogonality = 0;  ///< per sqrt(n)
   std::string solver;

@@ -1,4 +1,5 @@
-// One exception for everything that can go wrong; the top level prints it on one line and exits with its code.
+// One exception for everything that can go wrong; the top level prints it on one line and exits with its
+// code.
 #pragma once
 
 #include <stdexcept>

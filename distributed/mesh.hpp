@@ -1,5 +1,5 @@
-// world = tensor x data. Tensor ranks are neighbours: world rank = data_rank * tensor_size + tensor_rank, so a
-// tensor group lies inside a node whenever its size divides the node's ranks.
+// world = tensor x data. Tensor ranks are neighbours: world rank = data_rank * tensor_size + tensor_rank, so
+// a tensor group lies inside a node whenever its size divides the node's ranks.
 #pragma once
 
 #include <ATen/ATen.h>
