@@ -1,4 +1,5 @@
-// HDF5 with values and RAII over the C API. One file is used by one rank; ranks share a folder with a manifest.
+// HDF5 with values and RAII over the C API. One file is used by one rank; ranks share a folder with a
+// manifest.
 #pragma once
 
 #include <ATen/ATen.h>

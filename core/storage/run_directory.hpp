@@ -13,8 +13,8 @@ namespace efface {
 
 class RunDirectory {
  public:
-  /// Makes or opens the folder; the root rank takes the lock (run.lock: host and pid; broken when the owner is
-  /// gone on this host). Throws Error(storage) on every rank when another run holds it. Collective.
+  /// Makes or opens the folder; the root rank takes the lock (run.lock: host and pid; broken when the owner
+  /// is gone on this host). Throws Error(storage) on every rank when another run holds it. Collective.
   RunDirectory(const std::filesystem::path& folder, const Communicator& world);
 
   const std::filesystem::path& path() const { return path_; }
@@ -23,7 +23,8 @@ class RunDirectory {
   bool is_done(const std::string& stage, const nlohmann::json& key) const;
   /// Why it is not done: "never run", or the first part of the key that differs.
   std::string why_stale(const std::string& stage, const nlohmann::json& key) const;
-  /// Barrier, then the root writes done.json (beside and renamed), with `summary` for later stages and reports.
+  /// Barrier, then the root writes done.json (beside and renamed), with `summary` for later stages and
+  /// reports.
   void mark_done(const std::string& stage, const nlohmann::json& key, const nlohmann::json& summary);
   nlohmann::json summary(const std::string& stage) const;
   /// Empties the stage's folder before it is computed again. Collective.

@@ -11,8 +11,9 @@
 
 namespace efface {
 
-/// All tensors of a Hugging Face folder: model.safetensors, or the files named by model.safetensors.index.json.
-/// Sizes are checked against the file before anything is allocated. Throws Error(model) naming file and tensor.
+/// All tensors of a Hugging Face folder: model.safetensors, or the files named by
+/// model.safetensors.index.json. Sizes are checked against the file before anything is allocated. Throws
+/// Error(model) naming file and tensor.
 class SafetensorsReader {
  public:
   static SafetensorsReader open_folder(const std::filesystem::path& folder);
