@@ -20,22 +20,22 @@
 namespace efface {
 
 struct CovarianceOptions {
-  bool skip_sinks = true;        ///< leave position 0 of each row out; its mean is kept as `sink_mean`
-  double norm_cap = 0;           ///< > 0: tokens longer than norm_cap x median are scaled down to it
+  bool skip_sinks = true;  ///< leave position 0 of each row out; its mean is kept as `sink_mean`
+  double norm_cap = 0;     ///< > 0: tokens longer than norm_cap x median are scaled down to it
   std::vector<Input> capped = {Input::down};  ///< inputs the cap applies to
-  int64_t cap_sample = 4096;     ///< the median is over this many first counted tokens, in global order
+  int64_t cap_sample = 4096;  ///< the median is over this many first counted tokens, in global order
 };
 
 /// One input's result. Matrices are global sums over data ranks, block rows over the tensor group, fp64.
 struct Covariance {
   InputId id;
-  int64_t tokens = 0;           ///< counted tokens, all data ranks
+  int64_t tokens = 0;  ///< counted tokens, all data ranks
   int64_t heldout_tokens = 0;
-  BlockRows matrix;             ///< sum x x^T / tokens
-  BlockRows heldout;            ///< the same of held-out tokens (uncapped); n = 0 where there are none
-  at::Tensor sink_mean;         ///< [n] mean input at the left-out position 0; undefined when counted
-  double norm_cap = 0;          ///< the norm tokens were capped to; 0: not capped
-  double top_token_share = 0;   ///< share of the (uncapped) trace held by the largest token
+  BlockRows matrix;            ///< sum x x^T / tokens
+  BlockRows heldout;           ///< the same of held-out tokens (uncapped); n = 0 where there are none
+  at::Tensor sink_mean;        ///< [n] mean input at the left-out position 0; undefined when counted
+  double norm_cap = 0;         ///< the norm tokens were capped to; 0: not capped
+  double top_token_share = 0;  ///< share of the (uncapped) trace held by the largest token
 };
 
 class CovarianceAccumulator {
