@@ -27,9 +27,9 @@ struct Eigenpairs {
 /// or orthogonality above 1e-10.
 Eigenpairs solve_lapack(const at::Tensor& matrix);
 
-/// All ranks of matrix.group, by ScaLAPACK's pdsyevd; eigenvectors come back in the same block rows. The
-/// matrix is not redistributed: rank r's rows, cut into nb-row blocks, are a P x 1 block-cyclic matrix of a
-/// permuted matrix. @pre every rank has the same number of rows. Same errors.
+/// All ranks of matrix.group, by ScaLAPACK's pdsyevd; eigenvectors come back in the same block rows. No row
+/// of the matrix is redistributed (eigensolvers/block_cyclic.hpp), any n >= 1 will do, and only the lower
+/// triangle is read. A group of one goes to solve_lapack. Same errors, on all ranks alike. Collective.
 Eigenpairs solve_scalapack(const BlockRows& matrix);
 
 /// What an eigenproblem of width n costs, for spreading: ~ n^3.
