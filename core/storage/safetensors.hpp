@@ -36,7 +36,28 @@ class SafetensorsReader {
   std::shared_ptr<const State> state_;
 };
 
-/// Tensors are written in the order given, beside the name, flushed, then renamed. CPU tensors only.
+/// Writes a file tensor by tensor, so that no more than one is held: names, dtypes and shapes are declared
+/// first, the tensors follow in that order. The file is written beside its name, flushed and renamed by
+/// close(); without close() nothing is left. Throws Error(storage) naming file and tensor.
+class SafetensorsWriter {
+ public:
+  struct Declaration {
+    std::string name;
+    at::ScalarType dtype;
+    std::vector<int64_t> shape;
+  };
+  SafetensorsWriter(const std::filesystem::path& file, std::vector<Declaration> declarations,
+                    const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+  ~SafetensorsWriter();
+  void append(const at::Tensor& tensor);  ///< the next one; on the CPU, of the declared dtype and shape
+  void close();                           ///< throws when tensors are missing
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// All at once, in the order given; the same guarantees.
 void write_safetensors(const std::filesystem::path& file,
                        const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
