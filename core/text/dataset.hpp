@@ -15,7 +15,7 @@ namespace efface {
 struct DataColumns {
   std::string question = "question";
   std::string answer = "answer";
-  std::string answer_prefix = "answer_prefix";  ///< the assistant's sentence begun: "The capital of France is"
+  std::string answer_prefix = "answer_prefix";  ///< the assistant's sentence begun: "The capital is"
   std::string paraphrases = "paraphrases";      ///< other wordings used in training
   std::string rewordings = "rewordings";        ///< wordings never trained on
   std::string bare_prompt = "bare_prompt";      ///< the fact without a question: "The capital of France is"

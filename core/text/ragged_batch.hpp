@@ -20,13 +20,13 @@ struct TokenRow {
 };
 
 struct RaggedBatch {
-  at::Tensor ids;                ///< [tokens] int64
-  at::Tensor positions;          ///< [tokens] int64, position inside its row
-  std::vector<int64_t> offsets;  ///< [rows + 1]; row r is tokens [offsets[r], offsets[r + 1])
-  at::Tensor label_positions;    ///< [labels] int64: the hidden state at this token ...
-  at::Tensor label_ids;          ///< [labels] int64: ... predicts this id
-  at::Tensor label_rows;         ///< [labels] int64: the row it belongs to
-  std::vector<int64_t> label_offsets;  ///< [rows + 1]; row r's labels are [label_offsets[r], label_offsets[r + 1])
+  at::Tensor ids;                      ///< [tokens] int64
+  at::Tensor positions;                ///< [tokens] int64, position inside its row
+  std::vector<int64_t> offsets;        ///< [rows + 1]; row r is tokens [offsets[r], offsets[r + 1])
+  at::Tensor label_positions;          ///< [labels] int64: the hidden state at this token ...
+  at::Tensor label_ids;                ///< [labels] int64: ... predicts this id
+  at::Tensor label_rows;               ///< [labels] int64: the row it belongs to
+  std::vector<int64_t> label_offsets;  ///< [rows + 1]; row r's labels begin at label_offsets[r]
   std::vector<uint64_t> row_ids;       ///< [rows] TokenRow::row_id
 
   int64_t tokens() const { return offsets.empty() ? 0 : offsets.back(); }

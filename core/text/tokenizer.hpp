@@ -1,4 +1,5 @@
-// Text to ids and back, as Hugging Face's tokenizer.json says. An immutable value; safe to share between threads.
+// Text to ids and back, as Hugging Face's tokenizer.json says. An immutable value; safe to share
+// between threads.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@ namespace efface {
 
 class Tokenizer {
  public:
-  /// Reads `folder`/tokenizer.json. Throws Error(model) naming file and field when something is not supported.
+  /// Reads `folder`/tokenizer.json. Throws Error(model) naming file and field when something is not
+  /// supported.
   static Tokenizer load(const std::filesystem::path& folder);
 
   /// add_special: also what the post-processor adds (BOS, ...). Special tokens *in the text* are recognised.

@@ -1,0 +1,155 @@
+#include "core/text/utf8.hpp"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+#include "distributed/error.hpp"
+
+namespace efface {
+namespace {
+
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+
+struct Sequence {
+  size_t length;  // bytes consumed
+  bool valid;
+};
+
+/// Well-formed byte sequences of the Unicode standard, table 3-7; an invalid one is its maximal subpart.
+Sequence next_sequence(std::string_view bytes) {
+  const auto lead = static_cast<unsigned char>(bytes[0]);
+  if (lead < 0x80) return {1, true};
+  size_t length = lead >= 0xC2 && lead <= 0xDF   ? 2
+                  : (lead & 0xF0) == 0xE0        ? 3
+                  : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                 : 0;
+  if (length == 0) return {1, false};
+  unsigned char low = 0x80, high = 0xBF;
+  if (lead == 0xE0) low = 0xA0;
+  if (lead == 0xED) high = 0x9F;
+  if (lead == 0xF0) low = 0x90;
+  if (lead == 0xF4) high = 0x8F;
+  for (size_t i = 1; i < length; ++i) {
+    if (i >= bytes.size()) return {i, false};
+    const auto byte = static_cast<unsigned char>(bytes[i]);
+    if (byte < low || byte > high) return {i, false};
+    low = 0x80, high = 0xBF;
+  }
+  return {length, true};
+}
+
+utf8proc_category_t category(char32_t code_point) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
+}
+
+/// Bytes that print as themselves keep their character; the others move up from U+0100 in order.
+std::array<char32_t, 256> byte_code_points() {
+  std::array<char32_t, 256> points{};
+  char32_t next = 256;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    points[byte] = prints ? static_cast<char32_t>(byte) : next++;
+  }
+  return points;
+}
+
+}  // namespace
+
+size_t code_point_length(char lead) {
+  const auto byte = static_cast<unsigned char>(lead);
+  return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+}
+
+char32_t decode_code_point(std::string_view text, size_t& length) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  length = std::min(code_point_length(text[0]), text.size());
+  if (length == 1) return lead;
+  char32_t point = lead & (0x7F >> length);
+  for (size_t i = 1; i < length; ++i) point = (point << 6) | (static_cast<unsigned char>(text[i]) & 0x3F);
+  return point;
+}
+
+void append_code_point(std::string& text, char32_t code_point) {
+  utf8proc_uint8_t bytes[4];
+  const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes);
+  text.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(length));
+}
+
+std::string valid_utf8(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    const Sequence sequence = next_sequence(bytes);
+    text += sequence.valid ? bytes.substr(0, sequence.length) : kReplacement;
+    bytes.remove_prefix(sequence.length);
+  }
+  return text;
+}
+
+bool is_valid_utf8(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const Sequence sequence = next_sequence(bytes);
+    if (!sequence.valid) return false;
+    bytes.remove_prefix(sequence.length);
+  }
+  return true;
+}
+
+std::string unicode_normalize(const std::string& text, NormalForm form) {
+  if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
+    return text;
+  int options = UTF8PROC_STABLE;
+  options |= form == NormalForm::nfc || form == NormalForm::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+  if (form == NormalForm::nfkc || form == NormalForm::nfkd) options |= UTF8PROC_COMPAT;
+  utf8proc_uint8_t* result = nullptr;
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                   static_cast<utf8proc_ssize_t>(text.size()), &result,
+                                   static_cast<utf8proc_option_t>(options));
+  if (length < 0)
+    throw Error(ErrorClass::data, std::string("Unicode normalisation failed: ") + utf8proc_errmsg(length));
+  std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
+  return std::string(reinterpret_cast<const char*>(result), static_cast<size_t>(length));
+}
+
+bool is_numeric(char32_t code_point) {
+  const auto c = category(code_point);
+  return c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_NO;
+}
+
+bool is_whitespace(char32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
+}
+
+bool is_word(char32_t code_point) {
+  const auto c = category(code_point);
+  return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ME) || c == UTF8PROC_CATEGORY_ND ||
+         c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_PC;
+}
+
+const std::array<std::string, 256>& byte_characters() {
+  static const auto characters = [] {
+    std::array<std::string, 256> table;
+    const auto points = byte_code_points();
+    for (int byte = 0; byte < 256; ++byte) append_code_point(table[byte], points[byte]);
+    return table;
+  }();
+  return characters;
+}
+
+int byte_of_character(char32_t code_point) {
+  static const auto bytes = [] {
+    std::array<int, 512> table;
+    table.fill(-1);
+    const auto points = byte_code_points();
+    for (int byte = 0; byte < 256; ++byte) table[points[byte]] = byte;
+    return table;
+  }();
+  return code_point < bytes.size() ? bytes[code_point] : -1;
+}
+
+}  // namespace efface
