@@ -1,15 +1,23 @@
 // The second moment C = (1/N) sum x x^T of every wanted linear input over the retain tokens, from one forward
 // pass; with it what is needed to judge it: a held-out second moment, trace shares, the mean sink input.
 //
-// Rank r of the tensor group stores block rows r. Replicated inputs (qkv, gate_up) need no communication;
-// sharded ones (o, down) are all-gathered over the tensor group a batch at a time. Each unordered pair of
-// blocks is computed once (circulant; the opposite pair of an even group halved), diagonal blocks by SYRK;
-// mirrored once in finish(). Inputs go to fp32, products by BLAS in fp32, sums over batches in fp64.
+// Rank r of the tensor group stores block rows r, fp64. Replicated inputs (qkv, gate_up) need no
+// communication; sharded ones (o, down) are all-gathered over the tensor group a batch at a time. Each
+// unordered pair of blocks is computed once (second_moment.hpp) and mirrored in finish(). Inputs go to fp32
+// whatever the model's dtype, products by BLAS in fp32, sums of products in fp64.
+//
+// Memory beside the fp64 matrices, a rank: one buffer of 2,048 tokens of the widest input, up to 1,024
+// waiting tokens of each input (none where batches are that long), and, until the cap is fixed, the tokens of
+// capped inputs (cap_sample of them, rounded up to a pass).
+//
+// Passes. Every data rank calls taps() and runs the forward pass the same number of times, with the same
+// `heldout`, with an empty batch where it has no rows. Global order, which only the cap's sample depends on:
+// pass by pass, and inside a pass rows are dealt round-robin: row j of data rank d is row j * data_size + d.
 #pragma once
 
 #include <ATen/ATen.h>
 
-#include <map>
+#include <memory>
 #include <vector>
 
 #include "core/model/module.hpp"
@@ -26,14 +34,15 @@ struct CovarianceOptions {
   int64_t cap_sample = 4096;  ///< the median is over this many first counted tokens, in global order
 };
 
-/// One input's result. Matrices are global sums over data ranks, block rows over the tensor group, fp64.
+/// One input's result. Matrices are global sums over data ranks, block rows over the tensor group, fp64; the
+/// rest is the same on every rank.
 struct Covariance {
   InputId id;
   int64_t tokens = 0;  ///< counted tokens, all data ranks
   int64_t heldout_tokens = 0;
   BlockRows matrix;            ///< sum x x^T / tokens
   BlockRows heldout;           ///< the same of held-out tokens (uncapped); n = 0 where there are none
-  at::Tensor sink_mean;        ///< [n] mean input at the left-out position 0; undefined when counted
+  at::Tensor sink_mean;        ///< [n] fp64, mean input at the left-out position 0; undefined when counted
   double norm_cap = 0;         ///< the norm tokens were capped to; 0: not capped
   double top_token_share = 0;  ///< share of the (uncapped) trace held by the largest token
 };
@@ -42,11 +51,13 @@ class CovarianceAccumulator {
  public:
   CovarianceAccumulator(const ModelConfig& config, const Mesh& mesh, std::vector<InputId> inputs,
                         CovarianceOptions options = {});
-  /// Taps to pass to the forward pass of `batch`. heldout: into the second matrix. Valid until the next call.
+  /// Taps to pass to the forward pass of `batch`. heldout: into the second matrix (sinks left out alike,
+  /// never capped). Valid until the next call. Collective over data ranks.
   const Taps& taps(const RaggedBatch& batch, bool heldout = false);
   /// The last layer anything is wanted of: the forward may stop after it.
   int last_layer() const;
-  /// Mirrors, reduces over data ranks, divides. Collective over the mesh. The accumulator is empty after.
+  /// Reduces over data ranks, mirrors, divides; in the order of InputId. Collective over the mesh. The
+  /// accumulator is empty after. Throws Error(data) when no token was counted.
   std::vector<Covariance> finish();
 
  private:

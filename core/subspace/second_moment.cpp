@@ -1,0 +1,109 @@
+#include "core/subspace/second_moment.hpp"
+
+#include <algorithm>
+
+#include "distributed/mesh.hpp"
+
+namespace efface {
+namespace {
+
+// Rows of a panel: wide enough for GEMM's full rate, narrow enough that a triangle wastes little above
+// itself.
+constexpr int64_t kPanel = 192;
+
+}  // namespace
+
+SecondMomentSum::SecondMomentSum(int64_t n, const Communicator& group) : sum_(make_block_rows(n, group)) {
+  const int rank = group.rank(), size = group.size();
+  const int64_t rows = sum_.rows();
+  parts_.push_back({0, rows, sum_.offset, rows, true});
+  for (int distance = 1; 2 * distance <= size; ++distance) {
+    const int other = (rank + distance) % size;
+    const auto [begin, end] = even_range(n, other, size);
+    if (2 * distance < size) {
+      parts_.push_back({0, rows, begin, end - begin, false});
+    } else if (rank < other) {
+      parts_.push_back({0, rows / 2, begin, end - begin, false});
+    } else {
+      const int64_t half = (end - begin) / 2;
+      parts_.push_back({0, rows, begin + half, end - begin - half, false});
+    }
+  }
+}
+
+bool SecondMomentSum::needs_block(int block) const {
+  const int size = sum_.group.size();
+  return 2 * ((block - sum_.group.rank() + size) % size) <= size;
+}
+
+void SecondMomentSum::add(const at::Tensor& x) {
+  const at::Tensor mine = x.narrow(1, sum_.offset, sum_.rows());
+  for (const Part& part : parts_) {
+    for (int64_t row = 0; row < part.rows; row += kPanel) {
+      const int64_t rows = std::min(kPanel, part.rows - row);
+      const int64_t columns = part.triangle ? row + rows : part.columns;
+      if (!panel_.defined() || panel_.numel() < rows * columns)
+        panel_ = at::empty({kPanel * std::max(columns, part.columns)}, x.options());
+      at::Tensor product = panel_.narrow(0, 0, rows * columns).view({rows, columns});
+      at::mm_out(product, mine.narrow(1, row, rows).t(), x.narrow(1, part.column, columns));
+      sum_.local.narrow(0, part.row + row, rows)
+          .narrow(1, part.column, columns)
+          .add_(product.to(sum_.local.device()));
+    }
+  }
+}
+
+BlockRows SecondMomentSum::finish(const Communicator& data) {
+  panel_.reset();
+  if (data.size() > 1) data.all_reduce(sum_.local);
+  mirror();
+  return std::move(sum_);
+}
+
+// Pairs go in one order that all ranks share, so that no two wait for each other.
+void SecondMomentSum::mirror() {
+  const int rank = sum_.group.rank(), size = sum_.group.size();
+  at::Tensor diagonal = columns_of(rank);
+  diagonal.copy_(diagonal.tril() + diagonal.tril(-1).t());
+  for (int low = 0; low < size; ++low)
+    for (int high = low + 1; high < size; ++high)
+      if (rank == low || rank == high) exchange(low, high);
+}
+
+void SecondMomentSum::exchange(int low, int high) {
+  const Communicator& group = sum_.group;
+  const int other = group.rank() == low ? high : low;
+  const auto send = [&](const at::Tensor& block) { group.send(block.contiguous(), other); };
+  const auto receive_transposed = [&](at::Tensor into) {
+    at::Tensor block = at::empty({into.size(1), into.size(0)}, into.options());
+    group.receive(block, other);
+    into.copy_(block.t());
+  };
+
+  const int size = group.size(), distance = high - low;
+  at::Tensor block = columns_of(other);
+  if (2 * distance == size) {
+    const auto [begin, end] = even_range(sum_.n, low, size);
+    const int64_t half = (end - begin) / 2, rest = end - begin - half;
+    if (group.rank() == low) {
+      send(block.narrow(0, 0, half));
+      receive_transposed(block.narrow(0, half, rest));
+    } else {
+      receive_transposed(block.narrow(1, 0, half));
+      send(block.narrow(1, half, rest));
+    }
+    return;
+  }
+  const int owner = 2 * distance < size ? low : high;
+  if (group.rank() == owner)
+    send(block);
+  else
+    receive_transposed(block);
+}
+
+at::Tensor SecondMomentSum::columns_of(int block) const {
+  const auto [begin, end] = even_range(sum_.n, block, sum_.group.size());
+  return sum_.local.narrow(1, begin, end - begin);
+}
+
+}  // namespace efface

@@ -1,0 +1,77 @@
+#include "core/subspace/token_staging.hpp"
+
+#include <algorithm>
+
+namespace efface {
+
+at::Tensor squared_norms(const ColumnBlocks& blocks) {
+  at::Tensor sum;
+  for (const at::Tensor& block : blocks) {
+    const auto dtype = block.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor part =
+        at::linalg_vector_norm(block, 2, at::IntArrayRef{1}, false, dtype).to(at::kDouble).square();
+    sum = sum.defined() ? sum + part : part;
+  }
+  return sum;
+}
+
+void StagedSecondMoment::gather(at::Tensor into, const ColumnBlocks& blocks, const at::Tensor& index) const {
+  int64_t column = 0;
+  for (size_t s = 0; s < blocks.size(); ++s) {
+    const int64_t columns = blocks[s].size(1);
+    if (sum_.needs_block(static_cast<int>(s))) {
+      at::Tensor part = into.narrow(1, column, columns);
+      if (blocks[s].scalar_type() == at::kFloat)
+        at::index_select_out(part, blocks[s], 0, index);
+      else
+        part.copy_(blocks[s].index_select(0, index));
+    }
+    column += columns;
+  }
+}
+
+void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index, const at::Tensor& scale,
+                             at::Tensor& scratch) {
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(index.device());
+  const int64_t tokens = index.numel();
+  const auto take = [&](at::Tensor into, int64_t from) {
+    gather(into, blocks, index.narrow(0, from, into.size(0)));
+    if (scale.defined()) into.mul_(scale.narrow(0, from, into.size(0)).unsqueeze(1));
+  };
+  if (waiting_tokens_ + tokens < kFewestTokens) {
+    if (!waiting_.defined()) waiting_ = at::empty({kFewestTokens, n_}, options);
+    take(waiting_.narrow(0, waiting_tokens_, tokens), 0);
+    waiting_tokens_ += tokens;
+    return;
+  }
+
+  if (!scratch.defined() || scratch.numel() < kProductTokens * n_)
+    scratch = at::empty({kProductTokens * n_}, options);
+  const at::Tensor buffer = scratch.narrow(0, 0, kProductTokens * n_).view({kProductTokens, n_});
+  int64_t filled = waiting_tokens_;
+  if (filled > 0) buffer.narrow(0, 0, filled).copy_(waiting_.narrow(0, 0, filled));
+  waiting_tokens_ = 0;
+  for (int64_t done = 0; done < tokens;) {
+    const int64_t count = std::min(kProductTokens - filled, tokens - done);
+    take(buffer.narrow(0, filled, count), done);
+    filled += count;
+    done += count;
+    if (filled == kProductTokens || (done == tokens && filled >= kFewestTokens)) {
+      sum_.add(buffer.narrow(0, 0, filled));
+      filled = 0;
+    }
+  }
+  if (filled == 0) return;
+  if (!waiting_.defined()) waiting_ = at::empty({kFewestTokens, n_}, options);
+  waiting_.narrow(0, 0, filled).copy_(buffer.narrow(0, 0, filled));
+  waiting_tokens_ = filled;
+}
+
+BlockRows StagedSecondMoment::finish(const Communicator& data) {
+  if (waiting_tokens_ > 0) sum_.add(waiting_.narrow(0, 0, waiting_tokens_));
+  waiting_.reset();
+  waiting_tokens_ = 0;
+  return sum_.finish(data);
+}
+
+}  // namespace efface
