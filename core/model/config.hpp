@@ -31,7 +31,8 @@ struct ModelConfig {
 /// version does not know (rope_scaling, attention_bias, ...): a model is never computed wrongly in silence.
 ModelConfig read_model_config(const std::filesystem::path& folder);
 
-/// Throws Error(usage) when heads, kv_heads, intermediate or vocab do not divide, naming the sizes that would do.
+/// Throws Error(usage) when the size does not divide heads, kv_heads and intermediate size, naming the sizes
+/// that would do. The vocabulary need not divide: its rows are dealt out as evenly as possible (even_range).
 void check_tensor_parallel(const ModelConfig& config, int tensor_size);
 
 }  // namespace efface

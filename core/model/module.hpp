@@ -8,8 +8,9 @@
 namespace efface {
 
 enum class Projection { q, k, v, o, gate, up, down };
-inline constexpr Projection kProjections[] = {Projection::q,    Projection::k,  Projection::v,   Projection::o,
-                                              Projection::gate, Projection::up, Projection::down};
+inline constexpr Projection kProjections[] = {Projection::q,   Projection::k,    Projection::v,
+                                              Projection::o,   Projection::gate, Projection::up,
+                                              Projection::down};
 
 /// q, k and v read one input; so do gate and up.
 enum class Input { qkv, o, gate_up, down };
@@ -34,9 +35,10 @@ bool is_row_parallel(Projection projection);
 bool is_sharded(Input input);
 
 std::string projection_name(Projection projection);  ///< "q_proj"
-Projection projection_from_name(const std::string& name);  ///< throws Error(recipe) with the nearest right name
-std::string module_name(const ModuleId& module);     ///< "model.layers.3.mlp.down_proj"
-std::string input_name(const InputId& input);        ///< "3.down", "0.qkv", "5.gate_up", "15.o"
+Projection projection_from_name(
+    const std::string& name);                     ///< throws Error(recipe) with the nearest right name
+std::string module_name(const ModuleId& module);  ///< "model.layers.3.mlp.down_proj"
+std::string input_name(const InputId& input);     ///< "3.down", "0.qkv", "5.gate_up", "15.o"
 
 /// All seven linears, or those named, of layers [begin, end).
 std::vector<ModuleId> modules_of(int begin, int end, const std::vector<Projection>& projections);

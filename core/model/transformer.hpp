@@ -1,18 +1,17 @@
-// A Llama-like decoder, sharded over the tensor group, on ragged batches. Linear layers see [tokens, features]
-// without padding; only attention sees sequences; logits are formed only where they are asked for.
+// A Llama-like decoder, sharded over the tensor group, on ragged batches. Linear layers see [tokens,
+// features] without padding; only attention sees sequences; logits are formed only where they are asked for.
 //
 // Over t tensor ranks: q, k, v, gate, up are column-parallel (rows of the weight sharded), o and down are
-// row-parallel (columns sharded), embedding and head are vocab-parallel; norms are replicated. Hidden states are
-// replicated on the tensor group and differ between data ranks. Everything is differentiable by autograd with
-// respect to adapters and to weights made trainable; frozen weights get no gradient.
+// row-parallel (columns sharded), embedding and head are vocab-parallel; norms are replicated. Hidden states
+// are replicated on the tensor group and differ between data ranks. Everything is differentiable by autograd
+// with respect to adapters and to weights made trainable; frozen weights get no gradient.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <filesystem>
 #include <functional>
-#include <map>
-#include <optional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -35,6 +34,9 @@ struct Weight {
 };
 
 /// y += scale * (x A^T) B^T on one module. `a` is what is multiplied, so A P where there is a projection.
+/// Over a tensor group the gradients of replicated factors (A of q, k, v, gate, up; B of o, down) are
+/// partial: each rank gets its shard's share, and their sum over the group is the gradient. Those of sharded
+/// factors are whole.
 struct LoraAdapter {
   at::Tensor a;  ///< column-parallel [r, in] replicated; row-parallel [r, in / t] (columns of the global A)
   at::Tensor b;  ///< column-parallel [out / t, r] (rows of the global B); row-parallel [out, r] replicated
@@ -43,7 +45,8 @@ struct LoraAdapter {
 
 /// Functions that see, or replace, what flows past. Null ones cost nothing.
 struct Taps {
-  /// Each linear input once, [tokens, in] or [tokens, in / t] for o and down, under no_grad or not as the caller.
+  /// Each linear input once, [tokens, in] or [tokens, in / t] for o and down, under no_grad or not as the
+  /// caller.
   std::function<void(const InputId&, const at::Tensor&)> on_input;
   /// Input embeddings [tokens, hidden] -> replacement.
   std::function<at::Tensor(const at::Tensor&)> replace_embedding;
@@ -58,7 +61,8 @@ struct TransformerOptions {
 class Transformer {
  public:
   /// Each rank reads only its slices of the safetensors in `folder` (memory-mapped).
-  static Transformer load(const std::filesystem::path& folder, const Mesh& mesh, TransformerOptions options = {});
+  static Transformer load(const std::filesystem::path& folder, const Mesh& mesh,
+                          TransformerOptions options = {});
   /// Seeded random weights (Philox by name: the same global model on every mesh), for tests.
   static Transformer random(const ModelConfig& config, const Mesh& mesh, uint64_t seed,
                             TransformerOptions options = {});
@@ -70,16 +74,17 @@ class Transformer {
   // --- forward -------------------------------------------------------------------------------------------
   /// [tokens, hidden] in the dtype of layer 0.
   at::Tensor embed(const RaggedBatch& batch, const Taps* taps = nullptr) const;
-  /// Layers [begin, end) on hidden states [tokens, hidden]; end = -1: all. The result has the dtype of the last.
+  /// Layers [begin, end) on hidden states [tokens, hidden]; end = -1: all. The result has the dtype of the
+  /// last.
   at::Tensor run_layers(at::Tensor hidden, const RaggedBatch& batch, int begin = 0, int end = -1,
                         const Taps* taps = nullptr) const;
   /// embed + run_layers + final norm: [tokens, hidden].
   at::Tensor forward(const RaggedBatch& batch, const Taps* taps = nullptr) const;
   at::Tensor final_norm(const at::Tensor& hidden) const;
 
-  // Below, `hidden` is normalised, one row a position wanted: [m, hidden]. Results are replicated on the tensor
-  // group; fp32 (fp64 for an fp64 model) whatever the model's dtype. The [m, vocab] matrix is sharded over
-  // vocab and processed in chunks of rows, in the backward pass too (recomputed there, never kept).
+  // Below, `hidden` is normalised, one row a position wanted: [m, hidden]. Results are replicated on the
+  // tensor group; fp32 (fp64 for an fp64 model) whatever the model's dtype. The [m, vocab] matrix is sharded
+  // over vocab and processed in chunks of rows, in the backward pass too (recomputed there, never kept).
   /// log p(ids[i] | hidden[i]): [m], differentiable.
   at::Tensor token_log_probabilities(const at::Tensor& hidden, const at::Tensor& ids) const;
   /// KL(reference || model) per position, the reference given by its own normalised hidden states [m, hidden]
@@ -98,14 +103,15 @@ class Transformer {
                                              int64_t max_new_tokens) const;
 
   // --- weights ---------------------------------------------------------------------------------------------
-  std::vector<Weight> weights() const;              ///< in the file's order
-  Weight weight(const std::string& name) const;     ///< throws Error(model) with the nearest right name
+  std::vector<Weight> weights() const;           ///< in the file's order
+  Weight weight(const std::string& name) const;  ///< throws Error(model) with the nearest right name
   Weight weight(const ModuleId& module) const;
   /// Gives the module a weight of its own (fp32 or wider leaf) that requires a gradient; the master copy from
-  /// now on. Returns the leaf. o and down only need no copying; others leave their shared matrix.
+  /// now on. Returns the leaf. o and down need no copy in fp32; others leave their shared matrix. Its
+  /// gradient is whole on every rank (the shard's own rows or columns).
   at::Tensor make_trainable(const ModuleId& module);
   /// Layers [begin, end) are computed in `dtype` from now on (KUDA's window in fp32); hidden states are cast
-  /// at the borders.
+  /// at the borders. Views from weights() taken before are no longer the model's.
   void set_layer_dtype(int begin, int end, at::ScalarType dtype);
 
   // --- adapters --------------------------------------------------------------------------------------------

@@ -1,0 +1,244 @@
+#include "core/model/attention.hpp"
+
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
+#include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu_backward.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace efface {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Padding up to a quarter of a row is cheaper than one more call.
+bool fits(int64_t length, int64_t longest) { return longest - length <= longest / 4 + 4; }
+
+at::Tensor index_tensor(const std::vector<int64_t>& values, at::Device device) {
+  return at::tensor(values, at::kLong).to(device);
+}
+
+RowGroup make_group(const std::vector<int64_t>& rows, const std::vector<int64_t>& offsets,
+                    at::Device device) {
+  RowGroup group;
+  group.rows = static_cast<int64_t>(rows.size());
+  for (int64_t row : rows) group.length = std::max(group.length, offsets[row + 1] - offsets[row]);
+  group.first_token = offsets[rows[0]];
+  bool contiguous = true;
+  for (int64_t i = 0; i < group.rows; ++i)
+    contiguous = contiguous && offsets[rows[i]] == group.first_token + i * group.length &&
+                 offsets[rows[i] + 1] - offsets[rows[i]] == group.length;
+  if (contiguous) return group;
+
+  std::vector<int64_t> gather, tokens, places;
+  for (int64_t i = 0; i < group.rows; ++i) {
+    const int64_t begin = offsets[rows[i]], length = offsets[rows[i] + 1] - begin;
+    for (int64_t j = 0; j < group.length; ++j) {
+      gather.push_back(begin + std::min(j, length - 1));
+      if (j >= length) continue;
+      tokens.push_back(begin + j);
+      places.push_back(i * group.length + j);
+    }
+  }
+  group.gather = index_tensor(gather, device);
+  group.tokens = index_tensor(tokens, device);
+  group.places = index_tensor(places, device);
+  return group;
+}
+
+struct Heads {
+  at::Tensor q, k, v;
+};
+
+/// [rows * length, width] -> views [rows, heads, length, head_dim].
+Heads split_heads(const at::Tensor& qkv, const AttentionShape& shape, int64_t rows, int64_t length) {
+  const int64_t all = shape.heads + 2 * shape.kv_heads;
+  const at::Tensor x = qkv.view({rows, length, all, shape.head_dim}).transpose(1, 2);
+  return {x.narrow(1, 0, shape.heads), x.narrow(1, shape.heads, shape.kv_heads),
+          x.narrow(1, shape.heads + shape.kv_heads, shape.kv_heads)};
+}
+
+at::Tensor select_group(const at::Tensor& x, const RowGroup& group) {
+  return group.gather.defined() ? x.index_select(0, group.gather)
+                                : x.narrow(0, group.first_token, group.rows * group.length);
+}
+
+/// Copies the group's padded [rows * length, ...] to its tokens of `x`.
+void return_group(at::Tensor& x, const RowGroup& group, const at::Tensor& padded) {
+  if (group.gather.defined())
+    x.index_copy_(0, group.tokens, padded.index_select(0, group.places));
+  else
+    x.narrow(0, group.first_token, group.rows * group.length).copy_(padded);
+}
+
+/// [rows, heads, length, head_dim] -> [rows * length, heads * head_dim].
+at::Tensor merge_heads(const at::Tensor& x) {
+  return x.transpose(1, 2).reshape({x.size(0) * x.size(2), x.size(1) * x.size(3)});
+}
+
+/// The plan rides along in the graph.
+struct PlanHolder : torch::CustomClassHolder {
+  explicit PlanHolder(std::shared_ptr<const AttentionPlan> held) : plan(std::move(held)) {}
+  std::shared_ptr<const AttentionPlan> plan;
+};
+
+/// RoPE in place, then the CPU flash kernel for each group; the backward writes dq, dk, dv into one fresh
+/// matrix and turns it back in place.
+class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv, AttentionShape shape,
+                            std::shared_ptr<const AttentionPlan> plan) {
+    at::Tensor rotated = qkv.detach();
+    rotate_(rotated, shape.heads + shape.kv_heads, plan->rotary, /*inverse=*/false);
+    at::Tensor output = at::empty({qkv.size(0), shape.heads * shape.head_dim}, qkv.options());
+    variable_list kept = {rotated, output};
+    for (const RowGroup& group : plan->groups) {
+      const Heads heads = split_heads(select_group(rotated, group), shape, group.rows, group.length);
+      auto [attended, normaliser] =
+          at::_scaled_dot_product_flash_attention_for_cpu(heads.q, heads.k, heads.v, 0.0, /*is_causal=*/true);
+      return_group(output, group, merge_heads(attended));
+      kept.push_back(normaliser);
+    }
+    context->save_for_backward(kept);
+    context->saved_data["shape"] = std::vector<int64_t>{shape.heads, shape.kv_heads, shape.head_dim};
+    context->saved_data["plan"] = c10::IValue::make_capsule(c10::make_intrusive<PlanHolder>(plan));
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &rotated = saved[0], &output = saved[1];
+    const auto sizes = context->saved_data["shape"].toIntVector();
+    const AttentionShape shape{sizes[0], sizes[1], sizes[2]};
+    const auto holder = context->saved_data["plan"].toCapsule();
+    const AttentionPlan& plan = *static_cast<PlanHolder*>(holder.get())->plan;
+
+    at::Tensor d_qkv = at::empty_like(rotated);
+    for (size_t i = 0; i < plan.groups.size(); ++i) {
+      const RowGroup& group = plan.groups[i];
+      const Heads heads = split_heads(select_group(rotated, group), shape, group.rows, group.length);
+      const auto as_heads = [&](const at::Tensor& x) {
+        return select_group(x, group)
+            .view({group.rows, group.length, shape.heads, shape.head_dim})
+            .transpose(1, 2);
+      };
+      // Padded places repeat a row's last token, but must bring no gradient.
+      at::Tensor d_output = gradients[0];
+      if (group.gather.defined()) {
+        at::Tensor padded = at::zeros({group.rows * group.length, d_output.size(1)}, d_output.options());
+        padded.index_copy_(0, group.places, d_output.index_select(0, group.tokens));
+        d_output = padded.view({group.rows, group.length, shape.heads, shape.head_dim}).transpose(1, 2);
+      } else {
+        d_output = as_heads(d_output.contiguous());
+      }
+      auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
+          d_output, heads.q, heads.k, heads.v, as_heads(output), saved[2 + i], 0.0, /*is_causal=*/true);
+      return_group(d_qkv, group, merge_heads(at::cat({dq, dk, dv}, 1)));
+    }
+    rotate_(d_qkv, shape.heads + shape.kv_heads, plan.rotary, /*inverse=*/true);
+    return {d_qkv, at::Tensor(), at::Tensor()};
+  }
+};
+
+class RotateFunction : public torch::autograd::Function<RotateFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, int64_t heads, at::Tensor cos,
+                            at::Tensor sin) {
+    context->save_for_backward({cos, sin});
+    context->saved_data["heads"] = heads;
+    at::Tensor rotated = x.clone();
+    rotate_(rotated, heads, {cos, sin}, /*inverse=*/false);
+    return rotated;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list table = context->get_saved_variables();
+    at::Tensor gradient = gradients[0].clone(at::MemoryFormat::Contiguous);
+    rotate_(gradient, context->saved_data["heads"].toInt(), {table[0], table[1]}, /*inverse=*/true);
+    return {gradient, at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<const AttentionPlan> plan_attention(const RaggedBatch& batch, int64_t head_dim, double theta,
+                                                    at::ScalarType dtype) {
+  auto plan = std::make_shared<AttentionPlan>();
+  plan->rotary = make_rotary_table(batch.positions, head_dim, theta, dtype);
+  const auto length = [&](int64_t row) { return batch.offsets[row + 1] - batch.offsets[row]; };
+  std::vector<int64_t> order(batch.rows());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return length(a) > length(b); });
+  for (size_t begin = 0, end; begin < order.size(); begin = end) {
+    end = begin;
+    while (end < order.size() && fits(length(order[end]), length(order[begin]))) ++end;
+    std::vector<int64_t> rows(order.begin() + begin, order.begin() + end);
+    std::sort(rows.begin(), rows.end());
+    plan->groups.push_back(make_group(rows, batch.offsets, batch.positions.device()));
+  }
+  return plan;
+}
+
+at::Tensor attend(const at::Tensor& qkv, const AttentionShape& shape,
+                  std::shared_ptr<const AttentionPlan> plan) {
+  if (!qkv.is_cpu()) return attend_composed(qkv, shape, *plan);
+  return AttentionFunction::apply(qkv, shape, std::move(plan));
+}
+
+at::Tensor attend_composed(const at::Tensor& qkv, const AttentionShape& shape, const AttentionPlan& plan) {
+  const at::Tensor rotated =
+      RotateFunction::apply(qkv, shape.heads + shape.kv_heads, plan.rotary.cos, plan.rotary.sin);
+  at::Tensor output = at::zeros({qkv.size(0), shape.heads * shape.head_dim}, qkv.options());
+  for (const RowGroup& group : plan.groups) {
+    const Heads heads = split_heads(select_group(rotated, group), shape, group.rows, group.length);
+    const at::Tensor attended = merge_heads(at::scaled_dot_product_attention(
+        heads.q, heads.k, heads.v, {}, 0.0, /*is_causal=*/true, /*scale=*/{}, /*enable_gqa=*/true));
+    if (group.rows * group.length == qkv.size(0) && !group.gather.defined()) return attended;
+    const at::Tensor tokens =
+        group.gather.defined()
+            ? group.tokens
+            : at::arange(group.first_token, group.first_token + group.rows * group.length, at::kLong)
+                  .to(qkv.device());
+    output = output.index_copy(0, tokens,
+                               group.gather.defined() ? attended.index_select(0, group.places) : attended);
+  }
+  return output;
+}
+
+at::Tensor attend_rotated(const at::Tensor& rotated_qkv, const AttentionShape& shape,
+                          const AttentionPlan& plan) {
+  const at::NoGradGuard no_grad;
+  at::Tensor output = at::empty({rotated_qkv.size(0), shape.heads * shape.head_dim}, rotated_qkv.options());
+  for (const RowGroup& group : plan.groups) {
+    const Heads heads = split_heads(select_group(rotated_qkv, group), shape, group.rows, group.length);
+    return_group(
+        output, group,
+        merge_heads(at::scaled_dot_product_attention(heads.q, heads.k, heads.v, {}, 0.0, /*is_causal=*/true,
+                                                     /*scale=*/{}, /*enable_gqa=*/true)));
+  }
+  return output;
+}
+
+void store_keys_values(KeyValueCache& cache, const at::Tensor& rotated_qkv, const AttentionShape& shape,
+                       const at::Tensor& rows, const at::Tensor& positions) {
+  const at::Tensor heads = rotated_qkv.view({rotated_qkv.size(0), -1, shape.head_dim});
+  // Index tensors on both sides of a slice put the indexed dimension first: [tokens, kv_heads, head_dim].
+  using at::indexing::Slice;
+  cache.keys.index_put_({rows, Slice(), positions}, heads.narrow(1, shape.heads, shape.kv_heads));
+  cache.values.index_put_({rows, Slice(), positions},
+                          heads.narrow(1, shape.heads + shape.kv_heads, shape.kv_heads));
+}
+
+at::Tensor attend_to_cache(const at::Tensor& rotated_qkv, const AttentionShape& shape,
+                           const KeyValueCache& cache, const at::Tensor& mask) {
+  const int64_t rows = rotated_qkv.size(0), length = mask.size(3);
+  const at::Tensor q =
+      rotated_qkv.narrow(1, 0, shape.heads * shape.head_dim).reshape({rows, shape.heads, 1, shape.head_dim});
+  return merge_heads(at::scaled_dot_product_attention(
+      q, cache.keys.narrow(2, 0, length), cache.values.narrow(2, 0, length), mask, 0.0,
+      /*is_causal=*/false, /*scale=*/{}, /*enable_gqa=*/true));
+}
+
+}  // namespace efface

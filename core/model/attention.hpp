@@ -1,0 +1,65 @@
+// Causal self-attention on ragged rows: exact for each row by itself, computed for rows of like length
+// together.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <vector>
+
+#include "core/model/elementwise.hpp"
+#include "core/text/ragged_batch.hpp"
+
+namespace efface {
+
+/// This rank's heads inside a fused [tokens, (heads + 2 kv_heads) * head_dim], q first, then k, then v.
+struct AttentionShape {
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
+  int64_t width() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+/// Rows that go into one call, padded at the end to `length`; under a causal mask padding is never seen.
+struct RowGroup {
+  int64_t rows = 0;
+  int64_t length = 0;
+  int64_t first_token = 0;  ///< where the group's tokens lie, if `gather` is undefined: contiguous, unpadded
+  at::Tensor gather;  ///< [rows * length] token at each padded place (its row's last one in the padding)
+  at::Tensor tokens;  ///< [tokens of the group]: these tokens ...
+  at::Tensor places;  ///< [tokens of the group]: ... lie at these padded places
+};
+
+/// What all layers share for one batch.
+struct AttentionPlan {
+  RotaryTable rotary;
+  std::vector<RowGroup> groups;
+};
+std::shared_ptr<const AttentionPlan> plan_attention(const RaggedBatch& batch, int64_t head_dim, double theta,
+                                                    at::ScalarType dtype);
+
+/// RoPE and attention: qkv [tokens, width] -> [tokens, heads * head_dim]. `qkv` is consumed: on the CPU q and
+/// k are rotated in place.
+at::Tensor attend(const at::Tensor& qkv, const AttentionShape& shape,
+                  std::shared_ptr<const AttentionPlan> plan);
+
+/// The same out of ATen's differentiable operations: what runs on CUDA, and what tests compare attend() with.
+at::Tensor attend_composed(const at::Tensor& qkv, const AttentionShape& shape, const AttentionPlan& plan);
+
+/// Attention alone, without autograd, of an already rotated qkv.
+at::Tensor attend_rotated(const at::Tensor& rotated_qkv, const AttentionShape& shape,
+                          const AttentionPlan& plan);
+
+/// Keys and values of one layer of every sequence being generated: [rows, kv_heads, capacity, head_dim].
+struct KeyValueCache {
+  at::Tensor keys, values;
+};
+
+/// Writes k and v of the rotated `qkv` [tokens, width] at (rows[i], positions[i]).
+void store_keys_values(KeyValueCache& cache, const at::Tensor& rotated_qkv, const AttentionShape& shape,
+                       const at::Tensor& rows, const at::Tensor& positions);
+
+/// One new token a sequence, already rotated and stored: qkv [rows, width] attends to the first `length`
+/// places of its cache where `mask` [rows, 1, 1, length] is true -> [rows, heads * head_dim].
+at::Tensor attend_to_cache(const at::Tensor& rotated_qkv, const AttentionShape& shape,
+                           const KeyValueCache& cache, const at::Tensor& mask);
+
+}  // namespace efface

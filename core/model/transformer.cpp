@@ -1,0 +1,194 @@
+#include "core/model/transformer.hpp"
+
+#include <algorithm>
+
+#include "core/model/nearest_name.hpp"
+#include "core/model/state.hpp"
+#include "distributed/collectives.hpp"
+#include "distributed/error.hpp"
+
+namespace efface {
+
+AttentionShape Transformer::State::attention_shape() const {
+  return {config.heads / mesh.tensor_size(), config.kv_heads / mesh.tensor_size(), config.head_dim};
+}
+
+at::Tensor Transformer::State::run_layer(int index, const at::Tensor& hidden, const Attention& attention,
+                                         const Taps* taps) const {
+  const DecoderLayer& layer = weights.layers[index];
+  const auto see = [&](Input input, const at::Tensor& x) {
+    if (taps && taps->on_input) taps->on_input({index, input}, x);
+  };
+  const at::Tensor residual = hidden.to(layer.dtype);
+  const at::Tensor x = copy_to_group(rms_norm(residual, layer.input_norm, config.rms_norm_eps), mesh.tensor);
+  see(Input::qkv, x);
+  const at::Tensor attended = attention(index, apply_linear(layer.qkv, x, adapters_enabled));
+  see(Input::o, attended);
+  const at::Tensor middle =
+      residual + reduce_from_group(apply_linear(layer.o, attended, adapters_enabled), mesh.tensor);
+
+  const at::Tensor z =
+      copy_to_group(rms_norm(middle, layer.post_attention_norm, config.rms_norm_eps), mesh.tensor);
+  see(Input::gate_up, z);
+  const at::Tensor activated = swiglu(apply_linear(layer.gate_up, z, adapters_enabled));
+  see(Input::down, activated);
+  at::Tensor output = reduce_from_group(apply_linear(layer.down, activated, adapters_enabled), mesh.tensor);
+  if (taps && taps->replace_mlp_output) output = taps->replace_mlp_output(index, output);
+  return middle + output;
+}
+
+Transformer Transformer::load(const std::filesystem::path& folder, const Mesh& mesh,
+                              TransformerOptions options) {
+  const ModelConfig config = read_model_config(folder);
+  check_tensor_parallel(config, mesh.tensor_size());
+  Transformer model;
+  model.state_ = std::make_shared<State>();
+  model.state_->config = config;
+  model.state_->mesh = mesh;
+  model.state_->dtype = options.dtype;
+  model.state_->weights = allocate_weights(config, mesh, options.dtype);
+  model.state_->name_order = load_weights(folder, list_weights(config, model.state_->weights), config, mesh);
+  return model;
+}
+
+Transformer Transformer::random(const ModelConfig& config, const Mesh& mesh, uint64_t seed,
+                                TransformerOptions options) {
+  check_tensor_parallel(config, mesh.tensor_size());
+  Transformer model;
+  model.state_ = std::make_shared<State>();
+  model.state_->config = config;
+  model.state_->mesh = mesh;
+  model.state_->dtype = options.dtype;
+  model.state_->weights = allocate_weights(config, mesh, options.dtype);
+  randomise_weights(list_weights(config, model.state_->weights), mesh, seed);
+  return model;
+}
+
+const ModelConfig& Transformer::config() const { return state_->config; }
+const Mesh& Transformer::mesh() const { return state_->mesh; }
+at::ScalarType Transformer::dtype() const { return state_->dtype; }
+
+// --- forward -----------------------------------------------------------------------------------------------
+
+at::Tensor Transformer::embed(const RaggedBatch& batch, const Taps* taps) const {
+  at::Tensor hidden = embed_tokens(state_->weights.embedding, batch.ids);
+  if (taps && taps->replace_embedding) hidden = taps->replace_embedding(hidden);
+  return hidden.to(state_->weights.layers.front().dtype);
+}
+
+at::Tensor Transformer::run_layers(at::Tensor hidden, const RaggedBatch& batch, int begin, int end,
+                                   const Taps* taps) const {
+  if (end < 0) end = static_cast<int>(state_->config.layers);
+  std::map<at::ScalarType, std::shared_ptr<const AttentionPlan>>
+      plans;  // fp64 layers have tables of their own
+  const AttentionShape shape = state_->attention_shape();
+  const auto attention = [&](int, const at::Tensor& qkv) {
+    auto& plan = plans[accumulation_type(qkv.scalar_type())];
+    if (!plan) plan = plan_attention(batch, shape.head_dim, state_->config.rope_theta, qkv.scalar_type());
+    return attend(qkv, shape, plan);
+  };
+  for (int layer = begin; layer < end; ++layer) hidden = state_->run_layer(layer, hidden, attention, taps);
+  return hidden;
+}
+
+at::Tensor Transformer::final_norm(const at::Tensor& hidden) const {
+  return rms_norm(hidden, state_->weights.final_norm, state_->config.rms_norm_eps);
+}
+
+at::Tensor Transformer::forward(const RaggedBatch& batch, const Taps* taps) const {
+  return final_norm(run_layers(embed(batch, taps), batch, 0, -1, taps));
+}
+
+at::Tensor Transformer::token_log_probabilities(const at::Tensor& hidden, const at::Tensor& ids) const {
+  return vocab_log_probabilities(state_->weights.head, hidden, ids);
+}
+
+at::Tensor Transformer::kl_to_reference(const at::Tensor& hidden, const at::Tensor& reference_hidden) const {
+  return vocab_kl_to_reference(state_->weights.head, hidden, reference_hidden);
+}
+
+at::Tensor Transformer::argmax(const at::Tensor& hidden) const {
+  return vocab_argmax(state_->weights.head, hidden);
+}
+
+at::Tensor Transformer::logits(const at::Tensor& hidden) const {
+  return vocab_logits(state_->weights.head, hidden);
+}
+
+at::Tensor Transformer::label_log_probabilities(const RaggedBatch& batch) const {
+  return token_log_probabilities(forward(batch).index_select(0, batch.label_positions), batch.label_ids);
+}
+
+// --- weights and adapters
+// ------------------------------------------------------------------------------------
+
+std::vector<Weight> Transformer::weights() const {
+  std::vector<Weight> list = list_weights(state_->config, state_->weights);
+  if (state_->name_order.empty()) return list;
+  std::map<std::string, size_t> place;
+  for (const std::string& name : state_->name_order) place.emplace(name, place.size());
+  std::stable_sort(list.begin(), list.end(),
+                   [&](const Weight& a, const Weight& b) { return place.at(a.name) < place.at(b.name); });
+  return list;
+}
+
+Weight Transformer::weight(const std::string& name) const {
+  std::vector<std::string> names;
+  for (Weight& weight : list_weights(state_->config, state_->weights)) {
+    if (weight.name == name) return weight;
+    names.push_back(weight.name);
+  }
+  throw Error(ErrorClass::model, "no tensor is called \"" + name + "\"",
+              "did you mean " + nearest_name(name, names) + "?");
+}
+
+Weight Transformer::weight(const ModuleId& module) const { return weight(module_name(module) + ".weight"); }
+
+at::Tensor Transformer::make_trainable(const ModuleId& module) {
+  FusedLinear& linear = state_->weights.layers.at(module.layer).linear(module.projection);
+  LinearPart& part = linear.part(module.projection);
+  if (part.trained.defined()) return part.trained;
+  const at::Tensor rows = linear.local(part).detach();
+  const auto wide = at::promote_types(rows.scalar_type(), at::kFloat);
+  if (linear.parts.size() > 1) {
+    part.trained = rows.to(wide, /*non_blocking=*/false, /*copy=*/true);
+  } else {
+    part.trained = rows.to(wide);
+    linear.weight = part.trained.detach();
+  }
+  return part.trained.requires_grad_();
+}
+
+void Transformer::set_layer_dtype(int begin, int end, at::ScalarType dtype) {
+  for (int i = begin; i < end; ++i) {
+    DecoderLayer& layer = state_->weights.layers.at(i);
+    layer.dtype = dtype;
+    layer.input_norm = layer.input_norm.to(dtype);
+    layer.post_attention_norm = layer.post_attention_norm.to(dtype);
+    for (FusedLinear* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+      if (linear->parts.size() > 1 || !linear->parts[0].trained.defined())
+        linear->weight = linear->weight.to(dtype);
+  }
+}
+
+void Transformer::set_adapter(const ModuleId& module, LoraAdapter adapter) {
+  FusedLinear& linear = state_->weights.layers.at(module.layer).linear(module.projection);
+  LinearPart& part = linear.part(module.projection);
+  const int64_t in = linear.weight.size(1);
+  if (adapter.a.dim() != 2 || adapter.b.dim() != 2 || adapter.a.size(1) != in ||
+      adapter.b.size(0) != part.rows || adapter.a.size(0) != adapter.b.size(1))
+    throw Error(ErrorClass::model, "an adapter of " + module_name(module) + " must be A [r, " +
+                                       std::to_string(in) + "] and B [" + std::to_string(part.rows) +
+                                       ", r] on this rank");
+  part.adapter = std::move(adapter);
+}
+
+void Transformer::clear_adapters() {
+  for (DecoderLayer& layer : state_->weights.layers)
+    for (FusedLinear* linear : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+      for (LinearPart& part : linear->parts) part.adapter.reset();
+}
+
+void Transformer::enable_adapters(bool enabled) { state_->adapters_enabled = enabled; }
+
+}  // namespace efface
