@@ -11,7 +11,7 @@ namespace efface {
 namespace {
 
 // MPI counts are 32-bit integers; a smaller piece also bounds the fp32 copies of bf16 and fp16 sums.
-constexpr int64_t kPieceBytes = int64_t{256} << 20;
+constexpr int64_t kPieceBytes = int64_t{64} << 20;
 
 void check(int code, const char* operation) {
   if (code == MPI_SUCCESS) return;
