@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 # Tokens wanted in each part; a part is closed by the document that reaches its figure.
-PARTS = [("covariance", 32000), ("heldout", 5000), ("retain", 6000), ("perplexity", 5000)]
+PARTS = [("covariance", 31000), ("heldout", 4500), ("retain", 5500), ("perplexity", 4500)]
 
 TOPICS = """volcanoes; bread baking; the life cycle of butterflies; photosynthesis; bicycles; honey bees; tides;
 jazz; chess openings; vaccines; the printing press; sleep; whales; gardening in small spaces; earthquakes; coffee;
