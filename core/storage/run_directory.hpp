@@ -2,9 +2,11 @@
 // `done.json` is there and its key equals the key of what is asked now (a hash of everything it depends on).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "distributed/communicator.hpp"
@@ -21,11 +23,13 @@ class RunDirectory {
   std::filesystem::path stage_folder(const std::string& stage) const;  ///< made when missing
   /// Collective; the root's answer. `key` is any JSON value; its canonical text is hashed.
   bool is_done(const std::string& stage, const nlohmann::json& key) const;
-  /// Why it is not done: "never run", or the first part of the key that differs.
+  /// Why it is not done: "never run", or the first part of the key that differs, as a JSON pointer with the
+  /// value then and now. Empty when it is done. Not collective.
   std::string why_stale(const std::string& stage, const nlohmann::json& key) const;
   /// Barrier, then the root writes done.json (beside and renamed), with `summary` for later stages and
   /// reports.
   void mark_done(const std::string& stage, const nlohmann::json& key, const nlohmann::json& summary);
+  /// What mark_done() was given. Not collective; throws Error(storage) for a stage that is not done.
   nlohmann::json summary(const std::string& stage) const;
   /// Empties the stage's folder before it is computed again. Collective.
   void clear(const std::string& stage) const;
@@ -43,7 +47,9 @@ void write_text_file(const std::filesystem::path& file, const std::string& text)
 std::string read_text_file(const std::filesystem::path& file);
 /// 64-bit FNV-1a as 16 hex digits, for cache keys (not for security).
 std::string hash_text(std::string_view text);
-/// CRC-32C of a buffer.
+/// CRC-32C (Castagnoli) of a buffer; `previous` is the checksum of what came before it. Uses the processor's
+/// instruction where there is one; the portable form gives the same number.
 uint32_t crc32c(const void* data, size_t bytes, uint32_t previous = 0);
+uint32_t crc32c_portable(const void* data, size_t bytes, uint32_t previous = 0);
 
 }  // namespace efface
