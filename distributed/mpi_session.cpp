@@ -27,6 +27,9 @@ bool started_by_launcher() {
 
 MpiSession::MpiSession(int* argc, char*** argv) {
   if (!started_by_launcher() || mpi_is_running()) return;
+  // A rank that waits gives its core away: spinning costs milliseconds a message as soon as cores are shared,
+  // with other ranks, threads or programs. Whoever has cores to spare can set it to 0.
+  setenv("OMPI_MCA_mpi_yield_when_idle", "1", /*overwrite=*/0);
   int provided = MPI_THREAD_SINGLE;
   if (MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
     throw Error(ErrorClass::communication, "MPI could not be started", "check that mpirun itself works here");

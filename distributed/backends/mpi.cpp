@@ -10,7 +10,7 @@
 namespace efface {
 namespace {
 
-// MPI counts are 32-bit integers; a smaller piece also bounds the fp32 copies of bf16 and fp16 sums.
+// MPI counts are 32-bit integers; a smaller piece also bounds the buffers of sums in half precision.
 constexpr int64_t kPieceBytes = int64_t{64} << 20;
 
 void check(int code, const char* operation) {
@@ -57,10 +57,8 @@ MPI_Op mpi_op(Reduction op, at::ScalarType type) {
   }
 }
 
-/// The type in which sums of `type` are accumulated.
-at::ScalarType accumulation_type(at::ScalarType type) {
-  return type == at::kBFloat16 || type == at::kHalf ? at::kFloat : type;
-}
+/// MPI knows neither type: sums of them are made here, in fp32.
+bool is_half(at::ScalarType type) { return type == at::kBFloat16 || type == at::kHalf; }
 
 at::Tensor on_host(const at::Tensor& tensor) {
   if (tensor.is_cpu()) return tensor;
@@ -92,34 +90,37 @@ class MpiBackend : public CommunicatorBackend, public HasMpiHandle {
 
   void all_reduce(at::Tensor& tensor, Reduction op) override {
     auto flat = on_host(tensor).view(-1);
-    const auto type = accumulation_type(flat.scalar_type());
-    const auto piece_length = std::max<int64_t>(1, kPieceBytes / static_cast<int64_t>(at::elementSize(type)));
-    for (int64_t begin = 0; begin < flat.numel(); begin += piece_length) {
-      auto piece = flat.narrow(0, begin, std::min(piece_length, flat.numel() - begin));
-      auto sums = piece.to(type);
-      check(MPI_Allreduce(MPI_IN_PLACE, sums.data_ptr(), static_cast<int>(sums.numel()), mpi_type(type),
-                          mpi_op(op, type), comm_),
-            "all_reduce");
-      if (!sums.is_same(piece)) piece.copy_(sums);
+    const auto length = piece_length(flat);
+    for (int64_t begin = 0; begin < flat.numel(); begin += length) {
+      auto piece = flat.narrow(0, begin, std::min(length, flat.numel() - begin));
+      if (!is_half(flat.scalar_type())) {
+        reduce_piece(piece, op);
+      } else if (op == Reduction::sum) {
+        sum_half_piece(piece);
+      } else {
+        auto wide = piece.to(at::kFloat);
+        reduce_piece(wide, op);
+        piece.copy_(wide);
+      }
     }
     if (!tensor.is_cpu()) tensor.copy_(flat.view(tensor.sizes()));
   }
 
   void reduce_scatter(const at::Tensor& input, at::Tensor& output) override {
     const auto blocks = on_host(input).view({size_, -1});
-    const auto type = accumulation_type(input.scalar_type());
     auto result = output.is_cpu() ? output.view(-1) : at::empty({output.numel()}, blocks.options());
-    const int64_t length = result.numel();
-    const auto piece_length =
-        std::max<int64_t>(1, kPieceBytes / (size_ * static_cast<int64_t>(at::elementSize(type))));
-    for (int64_t begin = 0; begin < length; begin += piece_length) {
-      const int64_t count = std::min(piece_length, length - begin);
-      const auto piece = blocks.narrow(1, begin, count).to(type).contiguous();
-      auto sums = at::empty({count}, piece.options());
-      check(MPI_Reduce_scatter_block(piece.data_ptr(), sums.data_ptr(), static_cast<int>(count),
-                                     mpi_type(type), mpi_op(Reduction::sum, type), comm_),
-            "reduce_scatter");
-      result.narrow(0, begin, count).copy_(sums);
+    const int64_t length = std::max<int64_t>(1, piece_length(blocks) / size_);
+    for (int64_t begin = 0; begin < result.numel(); begin += length) {
+      const int64_t count = std::min(length, result.numel() - begin);
+      const auto piece = blocks.narrow(1, begin, count).contiguous();
+      auto target = result.narrow(0, begin, count);
+      if (is_half(piece.scalar_type()))
+        target.copy_(sum_half_blocks(piece));
+      else
+        check(MPI_Reduce_scatter_block(piece.data_ptr(), target.data_ptr(), static_cast<int>(count),
+                                       mpi_type(piece.scalar_type()),
+                                       mpi_op(Reduction::sum, piece.scalar_type()), comm_),
+              "reduce_scatter");
     }
     if (!output.is_cpu()) output.copy_(result.view(output.sizes()));
   }
@@ -128,16 +129,13 @@ class MpiBackend : public CommunicatorBackend, public HasMpiHandle {
     const auto mine = on_host(input).view(-1);
     auto host = output.is_cpu() ? output : at::empty(output.sizes(), mine.options().pinned_memory(true));
     auto blocks = host.view({size_, -1});
-    const auto item = static_cast<int64_t>(mine.element_size());
-    const auto piece_length = std::max<int64_t>(1, kPieceBytes / (size_ * item));
-    for (int64_t begin = 0; begin < mine.numel(); begin += piece_length) {
-      const int64_t count = std::min(piece_length, mine.numel() - begin);
+    const int64_t length = std::max<int64_t>(1, piece_length(mine) / size_);
+    for (int64_t begin = 0; begin < mine.numel(); begin += length) {
+      const int64_t count = std::min(length, mine.numel() - begin);
       const auto piece = mine.narrow(0, begin, count);
       auto target = blocks.narrow(1, begin, count);
       auto gathered = target.is_contiguous() ? target : at::empty(target.sizes(), mine.options());
-      const auto bytes = static_cast<int>(count * item);
-      check(MPI_Allgather(piece.data_ptr(), bytes, MPI_BYTE, gathered.data_ptr(), bytes, MPI_BYTE, comm_),
-            "all_gather");
+      gather_piece(piece, gathered);
       if (!gathered.is_same(target)) target.copy_(gathered);
     }
     if (!output.is_cpu()) output.copy_(host);
@@ -174,6 +172,42 @@ class MpiBackend : public CommunicatorBackend, public HasMpiHandle {
   }
 
  private:
+  static int64_t piece_length(const at::Tensor& tensor) {
+    return kPieceBytes / static_cast<int64_t>(tensor.element_size());
+  }
+
+  void reduce_piece(at::Tensor& piece, Reduction op) {
+    const auto type = piece.scalar_type();
+    check(MPI_Allreduce(MPI_IN_PLACE, piece.data_ptr(), static_cast<int>(piece.numel()), mpi_type(type),
+                        mpi_op(op, type), comm_),
+          "all_reduce");
+  }
+
+  void gather_piece(const at::Tensor& mine, at::Tensor& all) {
+    const auto bytes = static_cast<int>(mine.nbytes());
+    check(MPI_Allgather(mine.data_ptr(), bytes, MPI_BYTE, all.data_ptr(), bytes, MPI_BYTE, comm_),
+          "all_gather");
+  }
+
+  /// `blocks` [size, count], block r for rank r -> [count], their sum, rounded once.
+  at::Tensor sum_half_blocks(const at::Tensor& blocks) {
+    auto received = at::empty_like(blocks);
+    const auto bytes = static_cast<int>(blocks.nbytes()) / size_;
+    check(MPI_Alltoall(blocks.data_ptr(), bytes, MPI_BYTE, received.data_ptr(), bytes, MPI_BYTE, comm_),
+          "all_to_all");
+    return received.sum(0, /*keepdim=*/false, at::kFloat).to(blocks.scalar_type());
+  }
+
+  /// Each rank sums its block of the piece, so that every rank ends with the same bits.
+  void sum_half_piece(at::Tensor& piece) {
+    const int64_t count = (piece.numel() + size_ - 1) / size_;
+    auto blocks = at::zeros({size_, count}, piece.options());
+    auto padded = blocks.view(-1).narrow(0, 0, piece.numel());
+    padded.copy_(piece);
+    gather_piece(sum_half_blocks(blocks), blocks);
+    piece.copy_(padded);
+  }
+
   template <typename Transfer>
   static void for_pieces(const at::Tensor& host, const Transfer& transfer) {
     auto* data = static_cast<char*>(host.data_ptr());
