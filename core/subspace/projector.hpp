@@ -79,7 +79,7 @@ class Projector {
   /// Takes this rank's slice of the global basis.
   Projector(const Basis& basis, const Mesh& mesh, at::ScalarType dtype = at::kFloat);
   /// `slice`: a basis whose `vectors` (and, for a replicated input, `weights`) are this rank's part already,
-  /// as read_basis_slice() of subspace_store.hpp gives it. `n` stays global.
+  /// as BasisStore::read_slice() gives it. `n` stays global.
   static Projector from_slice(const Basis& slice, const Mesh& mesh, at::ScalarType dtype = at::kFloat);
   bool is_identity() const { return !vectors_.defined(); }
 

@@ -1,0 +1,107 @@
+#include <algorithm>
+
+#include "core/subspace/store_manifest.hpp"
+#include "core/subspace/subspace_store.hpp"
+#include "distributed/error.hpp"
+
+namespace efface {
+namespace {
+
+constexpr const char* kKind = "covariances";
+
+std::string file_name(int rank, int size) {
+  return "covariance-" + std::to_string(rank) + "-of-" + std::to_string(size) + ".h5";
+}
+
+// Rounds `matrix` to fp32 in place and gives that fp32 copy.
+at::Tensor rounded(BlockRows& matrix) {
+  const at::Tensor single = matrix.local.to(at::kFloat);
+  matrix.local.copy_(single);
+  return single;
+}
+
+}  // namespace
+
+void CovarianceStore::write(const std::filesystem::path& folder, std::vector<Covariance>& covariances,
+                            const Mesh& mesh, const nlohmann::json& key) {
+  const bool writes = mesh.data_rank() == 0;
+  std::optional<Hdf5File> file;
+  if (writes) {
+    std::filesystem::create_directories(folder);
+    file = Hdf5File::create(folder / file_name(mesh.tensor_rank(), mesh.tensor_size()));
+  }
+  nlohmann::json inputs = nlohmann::json::object();
+  for (Covariance& covariance : covariances) {
+    const std::string name = input_name(covariance.id);
+    const bool heldout = covariance.heldout_tokens > 0, sink = covariance.sink_mean.defined();
+    const at::Tensor matrix = rounded(covariance.matrix);
+    const at::Tensor heldout_matrix = heldout ? rounded(covariance.heldout) : at::Tensor();
+    if (writes) {
+      file->write(name + "/matrix", matrix);
+      if (heldout) file->write(name + "/heldout", heldout_matrix);
+      if (sink) file->write(name + "/sink_mean", covariance.sink_mean);
+    }
+    inputs[name] = {{"n", covariance.matrix.n},
+                    {"tokens", covariance.tokens},
+                    {"heldout_tokens", covariance.heldout_tokens},
+                    {"norm_cap", covariance.norm_cap},
+                    {"top_token_share", covariance.top_token_share},
+                    {"sink_mean", sink}};
+  }
+  if (writes) file->close();
+  mesh.world.barrier();
+  if (mesh.is_root()) {
+    nlohmann::json manifest = make_manifest(kKind, key, std::move(inputs));
+    manifest["tensor"] = mesh.tensor_size();
+    write_manifest(folder, manifest);
+  }
+  mesh.world.barrier();
+}
+
+CovarianceStore CovarianceStore::open(const std::filesystem::path& folder) {
+  CovarianceStore store;
+  store.folder_ = folder;
+  store.manifest_ = read_manifest(folder, kKind);
+  if (store.manifest_.value("tensor", 0) < 1)
+    throw Error(ErrorClass::storage, (folder / "manifest.json").string() + " does not say how it is sharded");
+  return store;
+}
+
+std::vector<InputId> CovarianceStore::inputs() const { return inputs_of_manifest(manifest_); }
+
+at::Tensor CovarianceStore::read_rows(const std::string& dataset, int64_t n, int64_t begin,
+                                      int64_t end) const {
+  const int size = manifest_.at("tensor");
+  std::vector<at::Tensor> parts;
+  for (int rank = 0; rank < size; ++rank) {
+    const auto [first, last] = even_range(n, rank, size);
+    const int64_t from = std::max(begin, first), to = std::min(end, last);
+    if (from >= to) continue;
+    const Hdf5File file = Hdf5File::open(folder_ / file_name(rank, size));
+    const bool whole = from == first && to == last;  // then the checksum is checked
+    parts.push_back(whole ? file.read(dataset) : file.read_rows(dataset, from - first, to - first));
+  }
+  return at::cat(parts).to(at::kDouble);
+}
+
+Covariance CovarianceStore::read(const InputId& id, const Mesh& mesh) const {
+  const nlohmann::json& entry = manifest_entry(manifest_, folder_, id);
+  const std::string name = input_name(id);
+  const auto n = entry.at("n").get<int64_t>();
+  const auto [begin, end] = even_range(n, mesh.tensor_rank(), mesh.tensor_size());
+  Covariance covariance;
+  covariance.id = id;
+  covariance.tokens = entry.at("tokens");
+  covariance.heldout_tokens = entry.at("heldout_tokens");
+  covariance.norm_cap = entry.at("norm_cap");
+  covariance.top_token_share = entry.at("top_token_share");
+  covariance.matrix = {n, begin, read_rows(name + "/matrix", n, begin, end), mesh.tensor};
+  if (covariance.heldout_tokens > 0)
+    covariance.heldout = {n, begin, read_rows(name + "/heldout", n, begin, end), mesh.tensor};
+  if (entry.at("sink_mean").get<bool>())
+    covariance.sink_mean =
+        Hdf5File::open(folder_ / file_name(0, manifest_.at("tensor"))).read(name + "/sink_mean");
+  return covariance;
+}
+
+}  // namespace efface

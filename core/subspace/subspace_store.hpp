@@ -1,0 +1,79 @@
+// Covariances and bases on disk, HDF5 beside a manifest.json; what one mesh wrote any other reads.
+//
+// Covariances: data rank 0's tensor rank r of t writes covariance-<r>-of-<t>.h5 with "<input>/matrix",
+// "<input>/heldout" [rows r, n] fp32 and "<input>/sink_mean" [n] fp64. The scalars are in the manifest.
+// Bases: each rank that solved some writes bases-<world rank>.h5 with "<input>/vectors" fp32, [n, m] for
+// sharded inputs and [m, n] (transposed) for replicated ones, so that a tensor rank's part is consecutive
+// rows of the dataset; "<input>/weights" [m] fp32 and "<input>/eigenvalues" [n] fp64.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "core/storage/hdf5_file.hpp"
+#include "core/subspace/covariance.hpp"
+#include "core/subspace/projector.hpp"
+#include "distributed/mesh.hpp"
+
+namespace efface {
+
+class CovarianceStore {
+ public:
+  /// The matrices of `covariances` are rounded to what the files hold, fp32, so that the run that wrote them
+  /// and one that reads them go on alike. `key` is kept in the manifest. Collective over the mesh.
+  static void write(const std::filesystem::path& folder, std::vector<Covariance>& covariances,
+                    const Mesh& mesh, const nlohmann::json& key = {});
+  /// Throws Error(storage) when there is no manifest, or it is of another kind.
+  static CovarianceStore open(const std::filesystem::path& folder);
+
+  std::vector<InputId> inputs() const;
+  const nlohmann::json& key() const { return manifest_.at("key"); }
+  /// This tensor rank's block rows; reads no other rows. Not collective.
+  Covariance read(const InputId& id, const Mesh& mesh) const;
+
+ private:
+  at::Tensor read_rows(const std::string& dataset, int64_t n, int64_t begin, int64_t end) const;
+
+  std::filesystem::path folder_;
+  nlohmann::json manifest_;
+};
+
+/// One rank's part in writing a folder of bases: write() those it solved, then finish() with all ranks.
+class BasisWriter {
+ public:
+  BasisWriter(std::filesystem::path folder, const Communicator& world);
+  void write(const Basis& basis);
+  /// Closes the files; rank 0 writes the manifest. Collective.
+  void finish(const nlohmann::json& key = {});
+
+ private:
+  std::filesystem::path folder_;
+  Communicator world_;
+  std::string file_name_;
+  std::optional<Hdf5File> file_;
+  nlohmann::json entries_ = nlohmann::json::object();
+};
+
+class BasisStore {
+ public:
+  static BasisStore open(const std::filesystem::path& folder);
+
+  std::vector<InputId> inputs() const;
+  const nlohmann::json& key() const { return manifest_.at("key"); }
+  Basis read(const InputId& id) const;
+  /// `vectors` (and, for a replicated input, `weights`) are this rank's part alone: for
+  /// Projector::from_slice.
+  Basis read_slice(const InputId& id, const Mesh& mesh) const;
+
+ private:
+  const nlohmann::json& entry(const InputId& id) const;
+  Basis read_part(const InputId& id, int rank, int size) const;
+
+  std::filesystem::path folder_;
+  nlohmann::json manifest_;
+};
+
+}  // namespace efface
