@@ -80,6 +80,8 @@ class Method {
   virtual std::vector<RowRole> roles() const = 0;
   /// What the frozen model must have said about a role's rows before the first step.
   virtual std::map<RowRole, ReferenceNeeds> needs() const { return {}; }
+  /// The names under which loss() reports its parts; one that has no rows in a batch may be left out there.
+  virtual std::vector<std::string> parts() const = 0;
   /// What the method asks of the model before references are made (KUDA: the window in fp32). May be
   /// repeated.
   virtual void prepare(Transformer& model) const {}

@@ -99,10 +99,10 @@ class Trainer {
   const std::vector<ModuleId>& trained() const;
   double lora_scale() const;
 
-  /// Replaces a module's parameters by given ones, global, on every rank. LoRA: A (before the projection)
-  /// [r, in] and B [out, r]; matrices: dW [out, in], taken as it is, not projected.
-  void set_adapter(const ModuleId& module, const at::Tensor& a, const at::Tensor& b);
-  void set_update(const ModuleId& module, const at::Tensor& dw);
+  /// Replaces modules' parameters by given ones, global, the same on every rank. LoRA: A (before the
+  /// projection) [r, in] and B [out, r]; matrices: dW [out, in], taken as it is, not projected. Collective.
+  void set_adapters(const std::map<ModuleId, std::pair<at::Tensor, at::Tensor>>& adapters);
+  void set_updates(const std::map<ModuleId, at::Tensor>& updates);
 
  private:
   struct State;

@@ -1,0 +1,324 @@
+#include "core/unlearn/trainer.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <iomanip>
+#include <sstream>
+
+#include "core/unlearn/adamw.hpp"
+#include "core/unlearn/data_order.hpp"
+#include "core/unlearn/parameters.hpp"
+#include "core/unlearn/training_state.hpp"
+#include "distributed/error.hpp"
+
+namespace efface {
+namespace {
+
+double learning_rate_at(const TrainOptions& options, int64_t step) {
+  double rate = options.learning_rate;
+  if (step < options.warmup_steps)
+    rate *= static_cast<double>(step + 1) / static_cast<double>(options.warmup_steps);
+  const auto decay_steps = std::llround(options.decay_fraction * static_cast<double>(options.steps));
+  const int64_t left = options.steps - step;
+  if (left < decay_steps)
+    rate *= static_cast<double>(std::max<int64_t>(0, left)) / static_cast<double>(decay_steps);
+  return rate;
+}
+
+std::vector<ModuleId> default_modules(const ModelConfig& config, TrainedParameters kind,
+                                      const LoraOptions& lora) {
+  const auto layers = static_cast<int>(config.layers);
+  if (kind == TrainedParameters::lora) return modules_of(0, layers, lora.target_modules);
+  if (kind == TrainedParameters::full)
+    return modules_of(0, layers, {std::begin(kProjections), std::end(kProjections)});
+  throw Error(ErrorClass::recipe, "no modules to train were named", "name the window's down_proj");
+}
+
+std::string row_id_text(uint64_t id) {
+  std::ostringstream text;
+  text << std::hex << std::setw(16) << std::setfill('0') << id;
+  return text.str();
+}
+
+}  // namespace
+
+struct Trainer::State {
+  Transformer model;
+  const Method& method;
+  TrainingPool pool;
+  ReferenceCache references;
+  TrainOptions options;
+  LoraOptions lora;
+  std::vector<ModuleId> trained;
+  TrainedParameters kind;
+  std::unique_ptr<Parameters> parameters;
+  std::optional<Adam> adam;
+  at::Tensor gradient;  // of the last step, laid out like the parameters
+  int64_t steps_done = 0;
+
+  const Mesh& mesh() const { return model.mesh(); }
+  std::vector<TrainingRow> rows_of(int64_t step) const {
+    return global_batch(pool, options.rows_per_step, options.seed, step);
+  }
+  StepBatch batch_of_rank(const std::vector<TrainingRow>& global, int64_t step, int data_rank) const;
+  void check_pool() const;
+
+  /// Sums over the job of what one step's passes gave.
+  struct PassSums {
+    double loss = 0;
+    std::map<std::string, double> parts;
+  };
+  PassSums run_passes(const std::vector<TrainingRow>& global);
+  [[noreturn]] void fail_not_finite(const std::vector<TrainingRow>& global, const char* what,
+                                    const at::Tensor& failed_ranks) const;
+};
+
+Trainer::Trainer(Transformer& model, const Method& method, TrainingPool pool, ReferenceCache references,
+                 std::map<InputId, Projector> projectors, TrainOptions options, LoraOptions lora,
+                 std::vector<ModuleId> trained) {
+  method.prepare(model);
+  const TrainedParameters kind = options.parameters.value_or(method.trains());
+  if (trained.empty()) trained = default_modules(model.config(), kind, lora);
+  std::sort(trained.begin(), trained.end());
+  state_.reset(new State{model,
+                         method,
+                         std::move(pool),
+                         std::move(references),
+                         std::move(options),
+                         std::move(lora),
+                         std::move(trained),
+                         kind,
+                         {},
+                         {},
+                         {},
+                         0});
+  state_->check_pool();
+  const auto roles = method.roles();
+  std::erase_if(state_->options.rows_per_step, [&](const auto& entry) {
+    return std::find(roles.begin(), roles.end(), entry.first) == roles.end();
+  });
+  const TrainOptions& train = state_->options;
+  if (kind == TrainedParameters::lora)
+    state_->parameters =
+        make_lora_parameters(model, state_->trained, projectors, train.projection, state_->lora, train.seed);
+  else
+    state_->parameters = make_matrix_parameters(model, state_->trained, projectors, train.projection,
+                                                train.initial_noise, train.seed);
+  const at::Tensor& values = state_->parameters->values();
+  state_->adam.emplace(values.numel(), values.options(),
+                       AdamOptions{train.beta1, train.beta2, train.epsilon});
+}
+
+Trainer::~Trainer() = default;
+Trainer::Trainer(Trainer&&) noexcept = default;
+Trainer& Trainer::operator=(Trainer&&) noexcept = default;
+
+void Trainer::State::check_pool() const {
+  const auto roles = method.roles();
+  for (RowRole role : roles) {
+    const auto groups = pool.groups.find(role);
+    const auto rows = options.rows_per_step.find(role);
+    const std::string what = method.name() + " reads " + role_name(role) + " rows";
+    if (groups == pool.groups.end() || groups->second.empty())
+      throw Error(ErrorClass::data, what + " and the data has none",
+                  "give some, or set that loss's weight to 0");
+    if (rows == options.rows_per_step.end() || rows->second <= 0)
+      throw Error(ErrorClass::recipe, what + " and the batch has none", "give them a share of the batch");
+    for (const auto& wordings : groups->second) {
+      if (wordings.empty()) throw Error(ErrorClass::data, "a " + role_name(role) + " record without a row");
+      for (const TrainingRow& row : wordings)
+        if (row.tokens.ids.size() < 2 ||
+            (method.trains() != TrainedParameters::down_proj_window && row.tokens.labels() == 0))
+          throw Error(ErrorClass::data,
+                      "the " + role_name(role) + " row " + row_id_text(row.tokens.row_id()) +
+                          " has nothing to train on",
+                      "give each row a target after its prompt");
+    }
+  }
+}
+
+StepBatch Trainer::State::batch_of_rank(const std::vector<TrainingRow>& global, int64_t step,
+                                        int data_rank) const {
+  StepBatch batch;
+  batch.step = step;
+  std::vector<int64_t> tokens;
+  for (const TrainingRow& row : global) {
+    tokens.push_back(static_cast<int64_t>(row.tokens.ids.size()));
+    batch.global_rows[row.role] += 1;
+    batch.global_labels[row.role] += row.tokens.labels();
+    batch.global_tokens[row.role] += tokens.back() - 1;
+  }
+  for (size_t row : deal_by_tokens(tokens, mesh().data_size())[data_rank]) batch.rows.push_back(global[row]);
+  return batch;
+}
+
+StepBatch Trainer::batch(int64_t step) const {
+  return state_->batch_of_rank(state_->rows_of(step), step, state_->mesh().data_rank());
+}
+
+Trainer::State::PassSums Trainer::State::run_passes(const std::vector<TrainingRow>& global) {
+  const StepBatch batch = batch_of_rank(global, steps_done, mesh().data_rank());
+  parameters->zero_gradients();
+  PassSums sums;
+  for (auto& rows : split_passes(batch.rows, options.max_tokens_per_pass)) {
+    StepBatch pass = batch;
+    pass.rows = std::move(rows);
+    LossParts loss = method.loss(model, pass, references);
+    if (!loss.total.defined()) continue;
+    sums.loss += loss.total.item<double>();
+    for (const auto& [part, value] : loss.parts) sums.parts[part] += value;
+    loss.total.backward();
+  }
+
+  // One small sum over the job: the loss and its parts (once per tensor group), and who met a NaN or an Inf.
+  const auto names = method.parts();
+  const auto parts = static_cast<int64_t>(names.size());
+  const int64_t ranks = mesh().data_size();
+  auto shared = at::zeros({1 + parts + 2 * ranks}, at::kDouble);
+  const bool loss_is_finite = std::isfinite(sums.loss);
+  if (mesh().tensor_rank() == 0 && loss_is_finite) {
+    shared[0] = sums.loss;
+    for (int64_t i = 0; i < parts; ++i) shared[1 + i] = sums.parts[names[i]];
+  }
+  if (!loss_is_finite) shared[1 + parts + mesh().data_rank()] = 1;
+  if (loss_is_finite && !parameters->gradients_are_finite())
+    shared[1 + parts + ranks + mesh().data_rank()] = 1;
+  mesh().world.all_reduce(shared);
+  const auto failed_losses = shared.narrow(0, 1 + parts, ranks),
+             failed_gradients = shared.slice(0, 1 + parts + ranks);
+  if (failed_losses.sum().item<double>() > 0) fail_not_finite(global, "the loss", failed_losses);
+  if (failed_gradients.sum().item<double>() > 0) fail_not_finite(global, "a gradient", failed_gradients);
+
+  PassSums total;
+  total.loss = shared[0].item<double>();
+  for (int64_t i = 0; i < parts; ++i) total.parts[names[i]] = shared[1 + i].item<double>();
+  return total;
+}
+
+void Trainer::State::fail_not_finite(const std::vector<TrainingRow>& global, const char* what,
+                                     const at::Tensor& failed_ranks) const {
+  std::string rows;
+  for (int rank = 0; rank < mesh().data_size(); ++rank) {
+    if (failed_ranks[rank].item<double>() == 0) continue;
+    for (const TrainingRow& row : batch_of_rank(global, steps_done, rank).rows)
+      rows.append(" ").append(row_id_text(row.tokens.row_id()));
+  }
+  throw Error(ErrorClass::numeric,
+              "step " + std::to_string(steps_done) + ": " + what + " is not a finite number; rows" + rows,
+              "lower train.learning_rate, or look at these rows");
+}
+
+StepReport Trainer::step() {
+  const auto start = std::chrono::steady_clock::now();
+  State& state = *state_;
+  const int64_t step = state.steps_done;
+  const auto global = state.rows_of(step);
+  const auto sums = state.run_passes(global);
+
+  state.gradient = state.parameters->reduced_gradient();
+  StepReport report;
+  report.step = step;
+  report.loss = sums.loss;
+  report.parts = sums.parts;
+  report.grad_norm = state.parameters->norm(state.gradient);
+  report.learning_rate = learning_rate_at(state.options, step);
+  const double limit = state.options.max_grad_norm;
+  const bool clip = limit > 0 && report.grad_norm > limit;
+  const auto direction =
+      state.adam->direction(clip ? state.gradient * (limit / report.grad_norm) : state.gradient, step);
+  state.parameters->update(direction, report.learning_rate, state.options.weight_decay);
+  state.parameters->publish();
+  state.steps_done += 1;
+  if (state.options.replica_check_every > 0 && state.steps_done % state.options.replica_check_every == 0)
+    state.parameters->check_replicas();
+
+  for (const TrainingRow& row : global) report.tokens += static_cast<int64_t>(row.tokens.ids.size());
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+int64_t Trainer::steps_done() const { return state_->steps_done; }
+const std::vector<ModuleId>& Trainer::trained() const { return state_->trained; }
+double Trainer::lora_scale() const { return state_->lora.lora_alpha / static_cast<double>(state_->lora.r); }
+
+void Trainer::save(const std::filesystem::path& folder) const {
+  const State& state = *state_;
+  nlohmann::json manifest = {{"method", state.method.name()},
+                             {"step", state.steps_done},
+                             {"seed", state.options.seed},
+                             {"lora_alpha", state.lora.lora_alpha}};
+  save_training_state(folder, state.mesh(), state.parameters->pieces(),
+                      {{"value", state.parameters->values()},
+                       {"first_moment", state.adam->first_moment()},
+                       {"second_moment", state.adam->second_moment()}},
+                      manifest);
+}
+
+bool Trainer::restore(const std::filesystem::path& folder) {
+  State& state = *state_;
+  const auto manifest = read_training_manifest(folder, state.mesh());
+  if (!manifest) return false;
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const ParameterPiece& piece : state.parameters->pieces())
+    shapes[piece.name] = {piece.global_rows, piece.global_columns};
+  if (manifest->at("method") != state.method.name() || manifest->at("seed") != state.options.seed ||
+      manifest->at("tensors").get<decltype(shapes)>() != shapes)
+    throw Error(ErrorClass::storage,
+                folder.string() + " is the state of another method, seed or set of modules",
+                "delete the folder to train from the start");
+  load_training_state(folder, state.mesh(), state.parameters->pieces(),
+                      {{"value", state.parameters->values()},
+                       {"first_moment", state.adam->first_moment()},
+                       {"second_moment", state.adam->second_moment()}},
+                      *manifest);
+  state.steps_done = manifest->at("step").get<int64_t>();
+  state.parameters->publish();
+  return true;
+}
+
+std::map<ModuleId, std::pair<at::Tensor, at::Tensor>> Trainer::global_adapters() const {
+  std::map<ModuleId, std::pair<at::Tensor, at::Tensor>> adapters;
+  if (state_->kind != TrainedParameters::lora) return adapters;
+  for (const ParameterPiece& piece : state_->parameters->pieces()) {
+    auto& [a, b] = adapters[piece.module];
+    (piece.name.ends_with(".lora_a") ? a : b) = state_->parameters->published(piece);
+  }
+  return adapters;
+}
+
+at::Tensor Trainer::global_update(const ModuleId& module) const {
+  const Parameters& parameters = *state_->parameters;
+  const std::string name = module_name(module);
+  if (state_->kind != TrainedParameters::lora)
+    return parameters.published(parameters.piece(name + ".update"));
+  const auto a = parameters.published(parameters.piece(name + ".lora_a"));
+  const auto b = parameters.published(parameters.piece(name + ".lora_b"));
+  return at::mm(b, a) * lora_scale();
+}
+
+std::map<std::string, at::Tensor> Trainer::global_gradients() const {
+  std::map<std::string, at::Tensor> gradients;
+  if (!state_->gradient.defined()) return gradients;
+  for (const ParameterPiece& piece : state_->parameters->pieces())
+    gradients[piece.name] = state_->parameters->gather(piece, state_->gradient);
+  return gradients;
+}
+
+void Trainer::set_adapters(const std::map<ModuleId, std::pair<at::Tensor, at::Tensor>>& adapters) {
+  Parameters& parameters = *state_->parameters;
+  for (const auto& [module, factors] : adapters) {
+    parameters.set(parameters.piece(module_name(module) + ".lora_a"), factors.first);
+    parameters.set(parameters.piece(module_name(module) + ".lora_b"), factors.second);
+  }
+  parameters.publish();
+}
+
+void Trainer::set_updates(const std::map<ModuleId, at::Tensor>& updates) {
+  Parameters& parameters = *state_->parameters;
+  for (const auto& [module, dw] : updates)
+    parameters.set(parameters.piece(module_name(module) + ".update"), dw);
+  parameters.publish();
+}
+
+}  // namespace efface
