@@ -11,6 +11,8 @@
 namespace efface {
 namespace {
 
+using namespace std::string_literals;
+
 constexpr const char* kSmollm2System = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 constexpr const char* kQwen2System = "You are a helpful assistant.";
 constexpr const char* kQwen25System = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
@@ -98,24 +100,24 @@ ChatTemplate ChatTemplate::named(const std::string& name) {
   ChatTemplate chat;
   chat.name_ = name;
   if (name.starts_with("chatml")) {
-    chat.role_begin_ = "<|im_start|>", chat.role_end_ = "\n", chat.close_ = "<|im_end|>\n";
-    chat.turn_end_ = "<|im_end|>";
-    if (name == "chatml-smollm2") chat.default_system_ = kSmollm2System;
-    if (name == "chatml-qwen2") chat.default_system_ = kQwen2System;
-    if (name == "chatml-qwen2.5") chat.default_system_ = kQwen25System;
-    if (name == "chatml-qwen3") chat.answer_begin_ = "<think>\n\n</think>\n\n";
+    chat.role_begin_ = "<|im_start|>"s, chat.role_end_ = '\n', chat.close_ = "<|im_end|>\n"s;
+    chat.turn_end_ = "<|im_end|>"s;
+    if (name == "chatml-smollm2") chat.default_system_ = std::string(kSmollm2System);
+    if (name == "chatml-qwen2") chat.default_system_ = std::string(kQwen2System);
+    if (name == "chatml-qwen2.5") chat.default_system_ = std::string(kQwen25System);
+    if (name == "chatml-qwen3") chat.answer_begin_ = "<think>\n\n</think>\n\n"s;
   } else if (name.starts_with("llama3")) {
-    chat.begin_ = "<|begin_of_text|>";
-    chat.role_begin_ = "<|start_header_id|>", chat.role_end_ = "<|end_header_id|>\n\n";
-    chat.close_ = chat.turn_end_ = "<|eot_id|>";
+    chat.begin_ = "<|begin_of_text|>"s;
+    chat.role_begin_ = "<|start_header_id|>"s, chat.role_end_ = "<|end_header_id|>\n\n"s;
+    chat.close_ = chat.turn_end_ = "<|eot_id|>"s;
     chat.trim_ = true;
-    if (name == "llama3.1") chat.system_prefix_ = kLlama31Dates;
+    if (name == "llama3.1") chat.system_prefix_ = std::string(kLlama31Dates);
   } else if (name == "zephyr") {
-    chat.role_begin_ = "<|", chat.role_end_ = "|>\n", chat.close_ = "</s>\n", chat.turn_end_ = "</s>";
+    chat.role_begin_ = "<|"s, chat.role_end_ = "|>\n"s, chat.close_ = "</s>\n"s, chat.turn_end_ = "</s>"s;
   } else if (name == "llama2" || name == "mistral") {
-    chat.begin_ = "<s>", chat.turn_end_ = "</s>";
+    chat.begin_ = "<s>"s, chat.turn_end_ = "</s>"s;
   } else if (name == "phi") {
-    chat.turn_end_ = "<|endoftext|>", chat.answer_space_ = " ";
+    chat.turn_end_ = "<|endoftext|>"s, chat.answer_space_ = " "s;
   }
   return chat;
 }
