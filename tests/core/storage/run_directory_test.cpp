@@ -1,0 +1,179 @@
+#include "core/storage/run_directory.hpp"
+
+#include <unistd.h>
+
+#include "distributed/error.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace efface {
+namespace {
+
+using nlohmann::json;
+using testing::read_bytes;
+using testing::TemporaryFolder;
+using testing::world;
+using testing::write_bytes;
+
+constexpr auto kShared = TemporaryFolder::Kind::shared;
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorClass::storage);
+    return error.what();
+  }
+  return "";
+}
+
+std::string lock_of(const std::string& host, int64_t pid) {
+  return json{{"host", host}, {"pid", pid}, {"started", "1"}}.dump();
+}
+
+std::string this_host() {
+  char host[256] = "";
+  ::gethostname(host, sizeof(host) - 1);
+  return host;
+}
+
+TEST(RunDirectory, AStageIsDoneOnlyForTheKeyItWasDoneWith) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder / "run", world());
+  const json key = {{"model", "abc"}, {"train", {{"lr", 0.001}, {"steps", {1, 2, 3}}}}};
+  EXPECT_FALSE(run.is_done("unlearn", key));
+  EXPECT_EQ(run.why_stale("unlearn", key), "never run");
+  run.mark_done("unlearn", key, {{"loss", 1.5}});
+  EXPECT_TRUE(run.is_done("unlearn", key));
+  EXPECT_EQ(run.why_stale("unlearn", key), "");
+  EXPECT_EQ(run.summary("unlearn")["loss"], 1.5);
+  EXPECT_FALSE(run.is_done("trace", key)) << "another stage";
+
+  json other = key;
+  other["train"]["lr"] = 0.002;
+  EXPECT_FALSE(run.is_done("unlearn", other));
+  EXPECT_EQ(run.why_stale("unlearn", other), "/train/lr was 0.001, is 0.002");
+  other = key;
+  other["train"]["steps"][1] = 7;
+  EXPECT_EQ(run.why_stale("unlearn", other), "/train/steps/1 was 2, is 7");
+  other = key;
+  other["seed"] = 1;
+  EXPECT_EQ(run.why_stale("unlearn", other), "/seed was nothing, is 1");
+  world().barrier();
+}
+
+TEST(RunDirectory, OrderOfKeysDoesNotMatterAndTypesDo) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder.path(), world());
+  run.mark_done("s", json::parse(R"({"a":1,"b":2})"), {});
+  EXPECT_TRUE(run.is_done("s", json::parse(R"({"b":2,"a":1})")));
+  EXPECT_FALSE(run.is_done("s", json::parse(R"({"b":2,"a":"1"})")));
+}
+
+TEST(RunDirectory, ADamagedMarkCountsAsNotDone) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder.path(), world());
+  const json key = {{"a", 1}};
+  run.mark_done("s", key, {});
+  const std::string mark = read_bytes(folder / "s" / "done.json");
+  for (const std::string& damaged : {mark.substr(0, mark.size() / 2), std::string(), std::string("[1]")}) {
+    world().barrier();
+    if (world().rank() == 0) write_bytes(folder / "s" / "done.json", damaged);
+    EXPECT_FALSE(run.is_done("s", key));
+  }
+  EXPECT_THROW(run.summary("s"), Error);
+  world().barrier();
+}
+
+TEST(RunDirectory, ClearEmptiesTheStageAlone) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder.path(), world());
+  run.mark_done("a", 1, {});
+  run.mark_done("b", 1, {});
+  if (world().rank() == 0) {
+    std::filesystem::create_directories(run.stage_folder("a") / "sub");
+    write_bytes(run.stage_folder("a") / "sub" / "x.h5", "x");
+  }
+  run.clear("a");
+  EXPECT_TRUE(std::filesystem::is_empty(run.stage_folder("a")));
+  EXPECT_TRUE(run.is_done("b", 1));
+  EXPECT_FALSE(run.is_done("a", 1));
+}
+
+TEST(RunDirectory, AStageCannotLeaveTheRun) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder.path(), world());
+  for (const std::string name : {"", ".", "..", "../x", "/tmp", "a/../../x"})
+    EXPECT_THROW(run.stage_folder(name), Error) << name;
+  EXPECT_TRUE(std::filesystem::is_directory(run.stage_folder("unlearn/nsru")));
+  world().barrier();
+}
+
+TEST(RunDirectory, ASecondRunIsRefusedOnEveryRankAndToldWhoHoldsIt) {
+  TemporaryFolder folder(kShared);
+  {
+    RunDirectory first(folder.path(), world());
+    const int64_t pid = world().all_reduce(static_cast<int64_t>(world().rank() == 0 ? ::getpid() : 0));
+    const std::string message = message_of([&] { RunDirectory second(folder.path(), world()); });
+    EXPECT_NE(message.find(std::to_string(pid)), std::string::npos) << message;
+    EXPECT_NE(message.find(this_host()), std::string::npos) << message;
+    RunDirectory copy = first;
+  }
+  world().barrier();
+  EXPECT_FALSE(std::filesystem::exists(folder / "run.lock"));
+  EXPECT_EQ(message_of([&] { RunDirectory again(folder.path(), world()); }), "");
+}
+
+TEST(RunDirectory, ALockOfADeadProcessIsTakenOverAndOneOfAnotherHostIsNot) {
+  TemporaryFolder folder(kShared);
+  const int64_t beyond_any_pid = int64_t{1} << 30;
+  if (world().rank() == 0) write_bytes(folder / "run.lock", lock_of(this_host(), beyond_any_pid));
+  EXPECT_EQ(message_of([&] { RunDirectory run(folder.path(), world()); }), "");
+  // A live process of that number, but one that started at another time.
+  if (world().rank() == 0) write_bytes(folder / "run.lock", lock_of(this_host(), ::getpid()));
+  EXPECT_EQ(message_of([&] { RunDirectory run(folder.path(), world()); }), "");
+  if (world().rank() == 0) write_bytes(folder / "run.lock", lock_of("another-host", 1));
+  EXPECT_NE(message_of([&] { RunDirectory run(folder.path(), world()); }).find("another-host"),
+            std::string::npos);
+}
+
+TEST(RunDirectory, AFolderThatCannotBeMadeIsAnErrorOnEveryRank) {
+  TemporaryFolder folder(kShared);
+  if (world().rank() == 0) write_bytes(folder / "file", "x");
+  world().barrier();
+  EXPECT_NE(message_of([&] { RunDirectory run(folder / "file" / "run", world()); }), "");
+}
+
+TEST(RunDirectory, MetricsAreLinesAndHalfALineOfAKilledRunIsEnded) {
+  TemporaryFolder folder(kShared);
+  if (world().rank() == 0) write_bytes(folder / "metrics.jsonl", "{\"step\":1}\n{\"st");
+  {
+    RunDirectory run(folder.path(), world());
+    run.append_metric({{"step", 2}});
+    run.append_metric({{"text", "two\nlines"}});
+    world().barrier();
+  }
+  EXPECT_EQ(read_bytes(folder / "metrics.jsonl"),
+            "{\"step\":1}\n{\"st\n{\"step\":2}\n{\"text\":\"two\\nlines\"}\n");
+}
+
+TEST(TextFile, ComesBackAndAppearsWhole) {
+  TemporaryFolder folder;
+  const std::string text("a\0b\n", 4);
+  write_text_file(folder / "t", text);
+  EXPECT_EQ(read_text_file(folder / "t"), text);
+  write_text_file(folder / "t", "");
+  EXPECT_EQ(read_text_file(folder / "t"), "");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+  EXPECT_NE(message_of([&] { read_text_file(folder / "none"); }).find("none"), std::string::npos);
+  EXPECT_NE(message_of([&] { write_text_file(folder / "no" / "t", "x"); }).find("no"), std::string::npos);
+}
+
+TEST(HashText, IsFnv1a) {
+  // The published test vectors of 64-bit FNV-1a.
+  EXPECT_EQ(hash_text(""), "cbf29ce484222325");
+  EXPECT_EQ(hash_text("a"), "af63dc4c8601ec8c");
+  EXPECT_EQ(hash_text("foobar"), "85944171f73967e8");
+}
+
+}  // namespace
+}  // namespace efface
