@@ -105,7 +105,7 @@ struct TrainSection {
 };
 
 struct EvaluateSection {
-  bool before = true;
+  bool before = true, after = true;
   std::map<std::string, DataSource> probes;
   int64_t samples = 6, sample_tokens = 32, tokens_per_pass = 4096;
   int64_t perplexity_tokens = 8000;

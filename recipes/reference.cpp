@@ -15,9 +15,13 @@ std::string default_of(const SchemaKey& key) {
   return key.show(defaults);
 }
 
-std::string escaped(std::string text) {
-  for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) text.insert(at, "\\");
-  return text;
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '|') out += '\\';
+    out += c;
+  }
+  return out;
 }
 
 std::string code(const std::string& text) { return text.empty() ? "" : "`" + text + "`"; }

@@ -84,9 +84,10 @@ void add_model_and_machine(std::vector<SchemaKey>& keys) {
   keys.push_back(path("model.path", "folder", "Hugging Face folder: config.json, safetensors, tokenizer.json",
                       EFFACE_MEMBER(model.path)));
   keys.back().required = true;
-  keys.push_back(
-      choice("model.template", {"auto", "chatml", "chatml-smollm2", "llama2", "llama3", "phi", "none"},
-             "chat template; auto: recognised from the folder", EFFACE_MEMBER(model.chat_template)));
+  std::vector<std::string> templates = {"auto"};
+  for (const auto& name : ChatTemplate::names()) templates.push_back(name);
+  keys.push_back(choice("model.template", templates, "chat template; auto: recognised from the folder",
+                        EFFACE_MEMBER(model.chat_template)));
   keys.push_back(
       choice("model.dtype", {"fp32", "bf16"}, "what the model is computed in", EFFACE_MEMBER(model.dtype)));
   keys.push_back(integer("parallel.tensor", at_least(0), "ranks that share each tensor; 0: chosen",
@@ -286,6 +287,7 @@ void add_train(std::vector<SchemaKey>& keys) {
 }
 
 void add_evaluate_and_output(std::vector<SchemaKey>& keys) {
+  keys.push_back(yes_no("evaluate.after", "measure the result", EFFACE_MEMBER(evaluate.after)));
   keys.push_back(yes_no("evaluate.before", "measure the model before too", EFFACE_MEMBER(evaluate.before)));
   add_source(keys, "evaluate.probes.*",
              "questions scored alike; the name is yours (unrelated, unseen, neighbours, ...)", false,

@@ -74,7 +74,7 @@ std::string Range::text() const {
   if (below) high = " < " + plain(*below);
   if (at_most) high = " <= " + plain(*at_most);
   if (low.empty() && high.empty()) return "";
-  if (high.empty()) return above ? "> " + plain(*above) : ">= " + plain(*at_least);
+  if (high.empty()) return std::string(above ? "> " : ">= ") + plain(above ? *above : *at_least);
   return low + "x" + high;
 }
 
@@ -192,7 +192,9 @@ SchemaKey integers(std::string path, std::string help, Member<std::vector<int64_
   auto show = [member](const Recipe& recipe) {
     std::vector<std::string> words;
     for (int64_t value : member(const_cast<Recipe&>(recipe), "")) words.push_back(std::to_string(value));
-    return "[" + joined(words, ", ") + "]";
+    std::string list(1, '[');
+    list += joined(words, ", ");
+    return list += ']';
   };
   return {std::move(path), "list of integers", "each >= 0", std::move(help), false, set, show};
 }
@@ -213,7 +215,9 @@ SchemaKey words(std::string path, std::vector<std::string> allowed, std::string 
     member(recipe, name) = values;
   };
   auto show = [member](const Recipe& recipe) {
-    return "[" + joined(member(const_cast<Recipe&>(recipe), ""), ", ") + "]";
+    std::string list(1, '[');
+    list += joined(member(const_cast<Recipe&>(recipe), ""), ", ");
+    return list += ']';
   };
   const std::string type = allowed.empty() ? "list of texts" : "list of " + joined(allowed, " | ");
   return {std::move(path), type, "", std::move(help), false, set, show};

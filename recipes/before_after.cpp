@@ -1,0 +1,50 @@
+#include <iomanip>
+#include <sstream>
+
+#include "recipes/pipeline.hpp"
+#include "recipes/progress.hpp"
+
+namespace efface {
+namespace {
+
+std::string figure(const nlohmann::json& summary, const std::string& name, const char* key) {
+  if (summary.is_null() || !summary["scores"].contains(name) || !summary["scores"][name].contains(key))
+    return "-";
+  const double value = summary["scores"][name][key];
+  std::ostringstream out;
+  if (std::string(key) == "geometric_mean" && value < 0.01)
+    out << std::scientific << std::setprecision(1) << value;
+  else
+    out << std::fixed << std::setprecision(2) << value;
+  return out.str();
+}
+
+std::string pair(const nlohmann::json& before, const nlohmann::json& after, const std::string& name,
+                 const char* key) {
+  const std::string was = figure(before, name, key), is = figure(after, name, key);
+  return was == "-" && is == "-" ? "-" : was + " -> " + is;
+}
+
+}  // namespace
+
+std::string before_after_table(const nlohmann::json& before, const nlohmann::json& after) {
+  if (after.is_null()) return "";
+  std::ostringstream out;
+  const auto row = [&](const std::string& name, const std::string& p, const std::string& right,
+                       const std::string& refused, const std::string& safe) {
+    out << std::left << std::setw(26) << name << std::setw(22) << p << std::setw(18) << right << std::setw(18)
+        << refused << safe << "\n";
+  };
+  row("before -> after", "p(answer)", "first word right", "refused", "safe answer");
+  for (const auto& [name, scores] : after["scores"].items())
+    row(name, pair(before, after, name, "geometric_mean"), pair(before, after, name, "argmax_share"),
+        pair(before, after, name, "refusal_share"), pair(before, after, name, "safe_share"));
+  if (after["perplexity"].get<double>() > 0)
+    row("perplexity",
+        (before.is_null() ? "-" : number_text(before["perplexity"])) + " -> " +
+            number_text(after["perplexity"]),
+        "", "", "");
+  return out.str();
+}
+
+}  // namespace efface

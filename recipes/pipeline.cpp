@@ -1,0 +1,117 @@
+#include "recipes/pipeline.hpp"
+
+#include <ATen/Parallel.h>
+
+#include <ctime>
+
+#include "distributed/error.hpp"
+#include "distributed/threads.hpp"
+#include "recipes/stages/workspace.hpp"
+#include "recipes/stop_signal.hpp"
+
+namespace efface {
+namespace {
+
+std::vector<Stage> stages() {
+  return {finetune_stage(), trace_stage(),   before_stage(),   covariance_stage(), nullspace_stage(),
+          answers_stage(),  unlearn_stage(), evaluate_stage(), export_stage()};
+}
+
+std::string now_text() {
+  const std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
+  return text;
+}
+
+/// A stage that was begun for another key leaves nothing behind; one begun for this key may go on.
+void prepare_folder(Workspace& work, const Stage& stage, const nlohmann::json& key) {
+  const auto file = work.run.stage_folder(stage.name) / "started.json";
+  std::string begun;
+  if (work.mesh.is_root() && std::filesystem::exists(file)) begun = read_text_file(file);
+  begun = work.mesh.world.broadcast(begun, 0);
+  if (begun == key.dump()) return;
+  work.run.clear(stage.name);
+  if (work.mesh.is_root()) write_text_file(work.run.stage_folder(stage.name) / "started.json", key.dump());
+  work.mesh.world.barrier();
+}
+
+void write_manifest(const Workspace& work, const PipelineOptions& options) {
+  if (!work.mesh.is_root()) return;
+  const Recipe& recipe = work.recipe;
+  const nlohmann::json manifest = {
+      {"version", EFFACE_VERSION},         {"started", now_text()},
+      {"command", options.command},        {"recipe", recipe.file.filename().string()},
+      {"method", recipe.method},           {"model", recipe.model.path.filename().string()},
+      {"dtype", recipe.model.dtype},       {"ranks", work.mesh.world.size()},
+      {"tensor", work.mesh.tensor_size()}, {"data", work.mesh.data_size()},
+      {"threads", at::get_num_threads()},  {"seed", recipe.train.seed},
+      {"layers", work.config().layers},    {"hidden_size", work.config().hidden_size}};
+  write_text_file(work.run.path() / "run.json", manifest.dump(2) + "\n");
+  write_text_file(work.run.path() / "recipe.yaml", effective_recipe(recipe));
+}
+
+void run_stage(Workspace& work, const Stage& stage, bool redo) {
+  const nlohmann::json key = stage.key(work);
+  work.progress.begin(stage.name, stage.name == "unlearn" || stage.name == "finetune" ? "steps"
+                                  : stage.name == "covariance"                        ? "tokens"
+                                                                                      : "parts");
+  if (!redo && work.run.is_done(stage.name, key)) {
+    work.progress.end("done before: " + stage.line(work.run.summary(stage.name)));
+    return;
+  }
+  const std::string stale = work.mesh.is_root() ? work.run.why_stale(stage.name, key) : "";
+  if (redo) work.run.clear(stage.name);
+  prepare_folder(work, stage, key);
+  nlohmann::json summary = stage.run(work);
+  summary["seconds"] = work.progress.seconds();
+  work.run.mark_done(stage.name, key, summary);
+  work.mesh.world.barrier();
+  std::string line = stage.line(summary) + " (" + duration_text(work.progress.seconds()) + ")";
+  if (!stale.empty() && stale != "never run") line += " [again: " + stale.substr(0, 120) + "]";
+  work.progress.end(line);
+}
+
+Mesh mesh_of(const Recipe& recipe, const Communicator& world) {
+  const ThreadChoice threads = set_threads(world);
+  if (recipe.parallel.threads > 0) at::set_num_threads(static_cast<int>(recipe.parallel.threads));
+  if (world.rank() == 0 && !threads.warning.empty())
+    std::fprintf(stderr, "efface: warning: %s\n", threads.warning.c_str());
+  return make_mesh(world, static_cast<int>(recipe.parallel.tensor), static_cast<int>(recipe.parallel.data),
+                   recipe.parallel.device == "cuda" ? at::kCUDA : at::kCPU);
+}
+
+}  // namespace
+
+std::vector<std::string> stage_names() {
+  std::vector<std::string> names;
+  for (const auto& stage : stages()) names.push_back(stage.name);
+  return names;
+}
+
+void run_pipeline(const Recipe& recipe, const Communicator& world, const PipelineOptions& options) {
+  const Mesh mesh = mesh_of(recipe, world);
+  RunDirectory run(recipe.output.folder, world);
+  Progress progress(world.rank() == 0);
+  const Watchdog watchdog(progress, recipe.parallel.timeout, world.rank());
+  catch_stop_signals();
+  Workspace work(recipe, mesh, run, progress);
+  write_manifest(work, options);
+  for (const auto& stage : stages()) {
+    if (stage.wanted(work)) {
+      const bool redo = std::find(options.redo.begin(), options.redo.end(), stage.name) != options.redo.end();
+      run_stage(work, stage, redo);
+      if (stage.name == "finetune") work.use_model_folder(run.stage_folder("finetune") / "model");
+      if (stop_was_asked(world))
+        throw Error(ErrorClass::interrupted, "stopped after stage " + stage.name,
+                    "the same command goes on from there");
+    }
+    if (stage.name == options.until) return;
+  }
+  if (recipe.evaluate.after)
+    progress.say("\n" + before_after_table(recipe.evaluate.before ? run.summary("before") : nlohmann::json(),
+                                           run.summary("evaluate")));
+  progress.say("results in " + run.path().string());
+}
+
+}  // namespace efface

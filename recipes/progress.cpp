@@ -1,0 +1,111 @@
+#include "recipes/progress.hpp"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <iomanip>
+#include <iostream>
+#include <sstream>
+
+#include "distributed/communicator.hpp"
+#include "distributed/error.hpp"
+
+namespace efface {
+
+Progress::Progress(bool is_root)
+    : is_root_(is_root),
+      terminal_(isatty(STDOUT_FILENO) == 1),
+      begun_(Clock::now()),
+      last_sign_(Clock::now()) {}
+
+void Progress::begin(const std::string& stage, const std::string& unit) {
+  stage_ = stage;
+  unit_ = unit;
+  begun_ = shown_ = Clock::now();
+  last_sign_ = begun_;
+}
+
+void Progress::update(int64_t done, int64_t total, const std::string& note) {
+  const auto now = Clock::now();
+  last_sign_ = now;
+  if (!is_root_ || now - shown_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10)))
+    return;
+  shown_ = now;
+  const double rate = static_cast<double>(done) / std::max(1e-9, seconds());
+  std::ostringstream line;
+  line << std::left << std::setw(12) << stage_ << count_text(done) << " of " << count_text(total) << " "
+       << unit_ << ", " << number_text(rate) << " a second";
+  if (rate > 0 && done < total)
+    line << ", " << duration_text(static_cast<double>(total - done) / rate) << " left";
+  if (!note.empty()) line << ", " << note;
+  std::cout << (terminal_ ? "\r\033[K" : "") << line.str() << (terminal_ ? "" : "\n") << std::flush;
+}
+
+void Progress::end(const std::string& line) {
+  last_sign_ = Clock::now();
+  if (!is_root_) return;
+  std::cout << (terminal_ ? "\r\033[K" : "") << std::left << std::setw(12) << stage_ << line << std::endl;
+}
+
+void Progress::say(const std::string& line) {
+  last_sign_ = Clock::now();
+  if (is_root_) std::cout << (terminal_ ? "\r\033[K" : "") << line << std::endl;
+}
+
+double Progress::seconds() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }
+
+Watchdog::Watchdog(const Progress& progress, double seconds, int rank) {
+  if (seconds <= 0) return;
+  thread_ = std::thread([this, &progress, seconds, rank] {
+    while (!stop_) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      const auto quiet = std::chrono::steady_clock::now() - progress.last_sign();
+      if (std::chrono::duration<double>(quiet).count() < seconds) continue;
+      std::cerr << "efface: error: [rank " << rank << "] no progress for " << duration_text(seconds)
+                << " — another rank may be gone; parallel.timeout sets how long to wait" << std::endl;
+      MpiSession::abort(static_cast<int>(ErrorClass::communication));
+    }
+  });
+}
+
+Watchdog::~Watchdog() {
+  stop_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+std::string duration_text(double seconds) {
+  std::ostringstream out;
+  if (seconds < 10) {
+    out << std::fixed << std::setprecision(1) << seconds << " s";
+  } else if (seconds < 120) {
+    out << std::llround(seconds) << " s";
+  } else {
+    const int64_t whole = std::llround(seconds);
+    if (whole < 7200)
+      out << whole / 60 << " min " << whole % 60 << " s";
+    else
+      out << whole / 3600 << " h " << whole % 3600 / 60 << " min";
+  }
+  return out.str();
+}
+
+std::string count_text(int64_t count) {
+  const std::string digits = std::to_string(count);
+  std::string out;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0 && digits[i - 1] != '-') out += ',';
+    out += digits[i];
+  }
+  return out;
+}
+
+std::string number_text(double value) {
+  std::ostringstream out;
+  if (std::fabs(value) >= 1000 && std::fabs(value) < 1e7)
+    out << count_text(std::llround(value));
+  else
+    out << std::setprecision(3) << value;
+  return out.str();
+}
+
+}  // namespace efface

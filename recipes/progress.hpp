@@ -1,0 +1,57 @@
+// What a user sees while a stage works: one line a stage, with its rate and the time left. Rank 0 only.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+
+namespace efface {
+
+class Progress {
+ public:
+  /// On a terminal the running line is rewritten in place; otherwise a plain line appears every ten seconds.
+  explicit Progress(bool is_root);
+
+  void begin(const std::string& stage, const std::string& unit);
+  /// `note` is shown at the end of the running line ("loss 1.23").
+  void update(int64_t done, int64_t total, const std::string& note = "");
+  /// Replaces the running line by the stage's own.
+  void end(const std::string& line);
+  void say(const std::string& line);
+  double seconds() const;  ///< since begin()
+  /// When this rank last made progress; any rank, not only the root.
+  std::chrono::steady_clock::time_point last_sign() const { return last_sign_.load(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool is_root_, terminal_;
+  std::string stage_, unit_;
+  Clock::time_point begun_, shown_;
+  std::atomic<Clock::time_point> last_sign_;
+};
+
+/// Ends the job with exit code 8 when a rank makes no progress for `seconds` (0: never): a rank that waits
+/// for one that is gone would wait for ever.
+class Watchdog {
+ public:
+  Watchdog(const Progress& progress, double seconds, int rank);
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+/// "1.5 s", "3 min 20 s"
+std::string duration_text(double seconds);
+/// "45,000"
+std::string count_text(int64_t count);
+/// Three significant digits.
+std::string number_text(double value);
+
+}  // namespace efface

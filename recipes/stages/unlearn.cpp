@@ -1,0 +1,199 @@
+// unlearn: the training loop, from its last checkpoint where there is one, and what its result does to the
+// retained tokens.
+#include <csignal>
+
+#include "core/subspace/subspace_store.hpp"
+#include "core/unlearn/trainer.hpp"
+#include "distributed/error.hpp"
+#include "recipes/stages/leaks.hpp"
+#include "recipes/stages/model_update.hpp"
+#include "recipes/stages/own_answers.hpp"
+#include "recipes/stages/subspace_key.hpp"
+#include "recipes/stop_signal.hpp"
+
+namespace efface {
+
+nlohmann::json unlearn_key(const Workspace& work) {
+  const Recipe& recipe = work.recipe;
+  const TrainSection& train = recipe.train;
+  const auto method = work.method();
+  nlohmann::json rows;
+  for (const auto& [role, count] : rows_per_step(recipe, *method)) rows[role_name(role)] = count;
+  nlohmann::json modules;
+  for (const auto& module : work.trained_modules()) modules.push_back(module_name(module));
+  nlohmann::json key = {{"model", work.model_key()},
+                        {"nullspace", nullspace_key(work)},
+                        {"point", recipe.nullspace.point},
+                        {"answers", answers_key(work)},
+                        {"method", recipe.method},
+                        {"method_args", recipe.method_args},
+                        {"method_choices", recipe.method_choices},
+                        {"modules", modules},
+                        {"rows", rows},
+                        {"first_token_weight", train.first_token_weight},
+                        {"wordings", {train.safe_wordings, train.forget_wordings}},
+                        {"text",
+                         {file_key(recipe.data.text_retain), train.text_loss, train.text_window,
+                          train.rows.count("text") ? train.rows.at("text") : 0}},
+                        {"data",
+                         {source_key(recipe.data.forget), source_key(recipe.data.retain),
+                          source_key(recipe.data.neighbours), source_key(recipe.data.same_relation)}},
+                        {"safe_response",
+                         {recipe.safe_response.source, recipe.safe_response.text_template,
+                          recipe.safe_response.parts, file_key(recipe.safe_response.file)}},
+                        {"steps", train.steps},
+                        {"learning_rate", train.learning_rate},
+                        {"warmup_steps", train.warmup_steps},
+                        {"decay", train.decay},
+                        {"weight_decay", train.weight_decay},
+                        {"max_grad_norm", train.max_grad_norm},
+                        {"initial_noise", train.initial_noise},
+                        {"seed", train.seed}};
+  if (method->trains() == TrainedParameters::lora) key["lora"] = {recipe.lora.r, recipe.lora.lora_alpha};
+  return key;
+}
+
+namespace {
+
+TrainOptions train_options(const Workspace& work, const Method& method) {
+  const TrainSection& train = work.recipe.train;
+  TrainOptions options;
+  options.steps = train.steps;
+  options.rows_per_step = rows_per_step(work.recipe, method);
+  options.learning_rate = train.learning_rate;
+  options.warmup_steps = train.warmup_steps;
+  options.decay_fraction = train.decay;
+  options.weight_decay = train.weight_decay;
+  options.max_grad_norm = train.max_grad_norm;
+  options.seed = static_cast<uint64_t>(train.seed);
+  options.max_tokens_per_pass = train.max_tokens_per_pass;
+  // KUDA's loss has no gradient where it starts; noise breaks the tie.
+  options.initial_noise = train.initial_noise >= 0       ? train.initial_noise
+                          : work.recipe.method == "KUDA" ? 1e-3
+                                                         : 0;
+  options.projection = !work.projects()                            ? ProjectionPoint::none
+                       : work.recipe.nullspace.point == "gradient" ? ProjectionPoint::gradient
+                                                                   : ProjectionPoint::update;
+  return options;
+}
+
+LoraOptions lora_options(const Recipe& recipe) {
+  LoraOptions options;
+  options.r = recipe.lora.r;
+  options.lora_alpha = recipe.lora.lora_alpha;
+  options.target_modules.clear();
+  for (const auto& name : recipe.lora.target_modules)
+    options.target_modules.push_back(projection_from_name(name));
+  return options;
+}
+
+std::map<InputId, Projector> read_projectors(const Workspace& work) {
+  std::map<InputId, Projector> projectors;
+  if (!work.projects()) return projectors;
+  const auto store = BasisStore::open(work.run.stage_folder("nullspace"));
+  for (const auto& id : inputs_of(work.trained_modules()))
+    projectors[id] = Projector::from_slice(store.read_slice(id, work.mesh), work.mesh);
+  return projectors;
+}
+
+nlohmann::json metric(const StepReport& report) {
+  return {{"stage", "unlearn"},      {"step", report.step},           {"loss", report.loss},
+          {"parts", report.parts},   {"grad_norm", report.grad_norm}, {"learning_rate", report.learning_rate},
+          {"tokens", report.tokens}, {"seconds", report.seconds}};
+}
+
+void train(Workspace& work, Trainer& trainer, const std::filesystem::path& checkpoint,
+           nlohmann::json& steps) {
+  const TrainSection& section = work.recipe.train;
+  while (trainer.steps_done() < section.steps) {
+    const StepReport report = trainer.step();
+    steps.push_back(metric(report));
+    work.run.append_metric(steps.back());
+    work.progress.update(trainer.steps_done(), section.steps, "loss " + number_text(report.loss));
+    const bool asked_to_stop = stop_was_asked(work.mesh.world);
+    const bool due = section.checkpoint_every > 0 && trainer.steps_done() % section.checkpoint_every == 0;
+    if (due || asked_to_stop) {
+      trainer.save(checkpoint);
+      if (work.mesh.is_root()) write_text_file(checkpoint.parent_path() / "steps.json", steps.dump() + "\n");
+    }
+    if (asked_to_stop)
+      throw Error(ErrorClass::interrupted,
+                  "stopped after step " + std::to_string(trainer.steps_done()) + " of " +
+                      std::to_string(section.steps),
+                  "the same command goes on from there");
+  }
+}
+
+/// Step reports up to the checkpoint that was restored.
+nlohmann::json earlier_steps(const std::filesystem::path& file, int64_t steps_done) {
+  nlohmann::json kept = nlohmann::json::array();
+  if (steps_done == 0 || !std::filesystem::exists(file)) return kept;
+  for (auto& step : nlohmann::json::parse(read_text_file(file)))
+    if (step.at("step").get<int64_t>() < steps_done) kept.push_back(std::move(step));
+  return kept;
+}
+
+ModelUpdate update_of(const Trainer& trainer, TrainedParameters parameters) {
+  ModelUpdate update;
+  if (parameters == TrainedParameters::lora) {
+    update.lora_scale = trainer.lora_scale();
+    for (const auto& [module, pair] : trainer.global_adapters())
+      update.adapters[module] = {pair.first.to(at::kCPU, at::kFloat), pair.second.to(at::kCPU, at::kFloat)};
+  } else {
+    for (const auto& module : trainer.trained())
+      update.matrices[module] = trainer.global_update(module).to(at::kCPU, at::kFloat);
+  }
+  return update;
+}
+
+nlohmann::json run(Workspace& work) {
+  const auto folder = work.run.stage_folder("unlearn");
+  const auto method = work.method();
+  const bool asks = needs_own_answers(work.recipe, *method);
+  TrainingPool pool = make_pool(work.rows(), work.data, *method,
+                                asks ? read_own_answers(work.run.stage_folder("answers")) : OwnAnswers());
+  Transformer model = work.take_model();
+  ReferenceCache references = ReferenceCache::build(folder / "references", model, pool, *method);
+  Trainer trainer(model, *method, std::move(pool), references, read_projectors(work),
+                  train_options(work, *method), lora_options(work.recipe), work.trained_modules());
+  const auto checkpoint = folder / "checkpoint";
+  const bool resumed = trainer.restore(checkpoint);
+  const int64_t resumed_at = resumed ? trainer.steps_done() : 0;
+  if (resumed) work.progress.say("unlearn     goes on after step " + std::to_string(resumed_at));
+  nlohmann::json steps = earlier_steps(folder / "steps.json", resumed_at);
+  train(work, trainer, checkpoint, steps);
+  trainer.save(checkpoint);
+
+  const ModelUpdate update = update_of(trainer, method->trains());
+  if (work.mesh.is_root()) update.write(folder / "update.safetensors");
+  nlohmann::json rows;
+  for (const auto& [role, count] : rows_per_step(work.recipe, *method)) rows[role_name(role)] = count;
+  return {{"method", work.recipe.method},
+          {"steps", steps},
+          {"rows_per_step", rows},
+          {"resumed_at", resumed_at},
+          {"modules", update.modules().size()},
+          {"constraint", measure_constraint(work, update)}};
+}
+
+std::string line(const nlohmann::json& summary) {
+  const auto& steps = summary["steps"];
+  double seconds = 0;
+  for (const auto& step : steps) seconds += step["seconds"].get<double>();
+  std::string text = std::to_string(steps.size()) + " steps of " + summary["method"].get<std::string>();
+  if (!steps.empty())
+    text += ", " + number_text(seconds / static_cast<double>(steps.size())) + " s a step, loss " +
+            number_text(steps.front()["loss"]) + " -> " + number_text(steps.back()["loss"]);
+  const auto& constraint = summary["constraint"];
+  if (constraint.contains("worst_of_bound"))
+    text += "; leak at most " + number_text(constraint["worst_of_bound"]) + " of its bound";
+  return text;
+}
+
+}  // namespace
+
+Stage unlearn_stage() {
+  return {"unlearn", [](const Workspace&) { return true; }, unlearn_key, run, line};
+}
+
+}  // namespace efface

@@ -1,0 +1,27 @@
+#include "recipes/stop_signal.hpp"
+
+#include <csignal>
+
+namespace efface {
+namespace {
+
+// A signal handler can reach nothing but an object of static life.
+volatile std::sig_atomic_t asked = 0;
+
+void take_note(int signal) {
+  asked = 1;
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+void catch_stop_signals() {
+  std::signal(SIGTERM, take_note);
+  std::signal(SIGINT, take_note);
+}
+
+bool stop_was_asked(const Communicator& world) {
+  return world.all_reduce(static_cast<int64_t>(asked), Reduction::max) != 0;
+}
+
+}  // namespace efface
