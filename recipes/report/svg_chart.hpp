@@ -13,14 +13,14 @@ struct ChartSeries {
 };
 
 struct ChartOptions {
-  std::string title, x_label, y_label;
+  std::string title = {}, x_label = {}, y_label = {};
   bool log_y = false;               ///< values <= 0 are left out
   bool bars = false;                ///< one series, a bar a value, x as categories
-  std::optional<double> y_minimum;  ///< default: the data's
-  std::optional<double> y_maximum;
+  std::optional<double> y_minimum = {};  ///< default: the data's
+  std::optional<double> y_maximum = {};
   /// A shaded range of x, for instance the chosen layers, with its label.
-  std::optional<std::pair<double, double>> band;
-  std::string band_label;
+  std::optional<std::pair<double, double>> band = {};
+  std::string band_label = {};
   int width = 520, height = 260;
 };
 
