@@ -92,6 +92,7 @@ Groups forget_groups(const RowMaker& maker, const RunData& data) {
 Groups retain_groups(const RowMaker& maker, const RunData& data) {
   Groups groups;
   for (const Record* record : retain_records(maker.recipe, data)) {
+    if (is_question(*record) && record->answer.empty() && record->messages.empty()) continue;  // only asked
     if (is_question(*record))
       groups.push_back({training_row(maker.recipe, maker.answer(*record), RowRole::retain)});
     else

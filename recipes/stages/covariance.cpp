@@ -40,7 +40,8 @@ std::vector<TokenRow> retain_rows(const Workspace& work) {
     for (const auto* source : {&work.data.retain, &work.data.neighbours, &work.data.same_relation})
       for (const auto& record : *source) {
         if (is_question(record)) {
-          rows.push_back(maker.answer(record));
+          const bool answered = !record.answer.empty() || !record.messages.empty();
+          rows.push_back(answered ? maker.answer(record) : maker.prompt(record));
         } else {
           for (auto& row : maker.windows({record.text}, nullspace.window)) rows.push_back(std::move(row));
         }
