@@ -27,7 +27,7 @@ LlamaFolder read_sizes(const MappedFile& file) {
   int32_t header[7];
   if (file.size() < sizeof(header)) refuse(file, "is too short for a model of llama2.c");
   std::memcpy(header, file.data(), sizeof(header));
-  constexpr int32_t kLargest = 1 << 20;
+  constexpr int32_t kLargest = 1 << 18;  // no product of the sizes below overflows
   for (int i = 0; i < 7; ++i)
     if (header[i] == 0 || (header[i] < 0 && i != 5) || header[i] > kLargest || header[i] < -kLargest)
       refuse(file, "is not a model of llama2.c: a size is " + std::to_string(header[i]));
@@ -55,10 +55,14 @@ struct Place {
 
 /// Where each tensor lies: per kind, the layers one after the other.
 std::map<std::string, Place> read_layout(const MappedFile& file, const LlamaFolder& model) {
-  // Before a list with one entry a layer is made.
-  if (static_cast<uint64_t>(model.layers) > file.size()) refuse(file, "is too short for its layers");
   const int64_t hidden = model.hidden_size, inner = model.intermediate_size;
-  const int64_t keys = model.key_value_heads * model.head_size;
+  const int64_t keys = model.key_value_heads * model.head_size, head = model.vocab_size * hidden;
+  const int64_t rotary = model.context * model.head_size;  // two tables of context x head_size/2
+  const int64_t layer_floats = 2 * hidden + 2 * hidden * hidden + 2 * keys * hidden + 3 * inner * hidden;
+  const int64_t floats = head + model.layers * layer_floats + hidden + rotary + (model.tied ? 0 : head);
+  // Before a table with entries for every layer is made.
+  if (kHeader + static_cast<uint64_t>(floats) * sizeof(float) != file.size())
+    refuse(file, "has not the size its header asks for");
   std::map<std::string, Place> places;
   int64_t next = 0;
   const auto place = [&](const std::string& name, std::vector<int64_t> shape) {
@@ -81,10 +85,8 @@ std::map<std::string, Place> read_layout(const MappedFile& file, const LlamaFold
   place_layers("mlp.down_proj", {hidden, inner});
   place_layers("mlp.up_proj", {inner, hidden});
   place("model.norm.weight", {hidden});
-  next += model.context * model.head_size;  // two rotary tables of context x head_size/2
+  next += rotary;
   if (!model.tied) place("lm_head.weight", {model.vocab_size, hidden});
-  if (kHeader + static_cast<uint64_t>(next) * sizeof(float) != file.size())
-    refuse(file, "has not the size its header asks for");
   return places;
 }
 
