@@ -142,6 +142,12 @@ ChatTemplate ChatTemplate::detect(const std::filesystem::path& folder) {
   return text ? recognise(*text, config_file.string() + ": chat_template") : named("none");
 }
 
+ChatTemplate ChatTemplate::with_system(const std::string& line) const {
+  ChatTemplate chat = *this;
+  chat.default_system_ = line;
+  return chat;
+}
+
 std::string ChatTemplate::render(const std::vector<ChatMessage>& messages, bool generation_prompt) const {
   if (name_ == "none") {
     std::string text;

@@ -34,6 +34,9 @@ class ChatTemplate {
   static ChatTemplate named(const std::string& name);
   static std::vector<std::string> names();
 
+  /// The same with `line` as system message wherever a conversation brings none (forms with system turns).
+  ChatTemplate with_system(const std::string& line) const;
+
   const std::string& name() const { return name_; }
   /// The text, special tokens written out. generation_prompt: ends where the assistant begins to speak.
   std::string render(const std::vector<ChatMessage>& messages, bool generation_prompt) const;
