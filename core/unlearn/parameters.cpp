@@ -32,7 +32,7 @@ void Parameters::set(const ParameterPiece& piece, const at::Tensor& global) {
 void check_same_bits(const at::Tensor& tensor, const Communicator& group, const std::string& what) {
   if (group.size() == 1 || tensor.numel() == 0) return;
   // Two sums of the bits, the second weighted by position: enough to tell drifted copies apart.
-  const auto bits = tensor.contiguous().view(at::kInt).to(at::kLong);
+  const auto bits = tensor.flatten().view(at::kInt).to(at::kLong);
   const auto place = at::arange(1, bits.numel() + 1, bits.options());
   const auto hash = at::stack({bits.sum(), (bits * place).sum()});
   auto smallest = hash.clone(), largest = hash.clone();

@@ -164,7 +164,8 @@ std::vector<std::vector<TokenRow>> passes_of_rank(const std::vector<TokenRow>& r
   for (const TokenRow& row : rows) tokens.push_back(static_cast<int64_t>(row.ids.size()));
   std::vector<std::vector<TokenRow>> passes;
   int64_t in_pass = 0;
-  for (size_t i : deal_by_tokens(tokens, mesh.data_size())[mesh.data_rank()]) {
+  const auto dealt = deal_by_tokens(tokens, mesh.data_size());
+  for (size_t i : dealt[mesh.data_rank()]) {
     if (passes.empty() || in_pass + tokens[i] > kTokensPerPass) {
       passes.emplace_back();
       in_pass = 0;

@@ -149,7 +149,8 @@ StepBatch Trainer::State::batch_of_rank(const std::vector<TrainingRow>& global, 
     batch.global_labels[row.role] += row.tokens.labels();
     batch.global_tokens[row.role] += tokens.back() - 1;
   }
-  for (size_t row : deal_by_tokens(tokens, mesh().data_size())[data_rank]) batch.rows.push_back(global[row]);
+  const auto dealt = deal_by_tokens(tokens, mesh().data_size());
+  for (size_t row : dealt[data_rank]) batch.rows.push_back(global[row]);
   return batch;
 }
 
