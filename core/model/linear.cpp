@@ -5,6 +5,8 @@
 #include <array>
 #include <optional>
 
+#include "core/model/product.hpp"
+
 namespace efface {
 namespace {
 
@@ -28,13 +30,13 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const MaybeTensor& maybe_a, const MaybeTensor& b0, const MaybeTensor& b1,
                             const MaybeTensor& b2, AdapterLayout layout) {
-    at::Tensor y = at::mm(x, weight.t());
+    at::Tensor y = matrix_product(x, weight.t());
     const at::Tensor a = maybe_a.value_or(at::Tensor());
     const std::array<at::Tensor, kMaxParts> b = {b0.value_or(at::Tensor()), b1.value_or(at::Tensor()),
                                                  b2.value_or(at::Tensor())};
     at::Tensor reduced;  // scale x A^T, [tokens, sum of ranks]
     if (a.defined()) {
-      reduced = at::mm(x, a.t());
+      reduced = matrix_product(x, a.t());
       for_each_adapter(layout, [&](int i, int64_t first, int64_t rank) {
         at::Tensor part = reduced.narrow(1, first, rank);
         if (layout.scale[i] != 1) part.mul_(layout.scale[i]);
@@ -57,7 +59,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const at::Tensor& dy = gradients[0];
     variable_list result(7);
 
-    if (context->needs_input_grad(0)) result[0] = at::mm(dy, weight);
+    if (context->needs_input_grad(0)) result[0] = matrix_product(dy, weight);
     if (context->needs_input_grad(1)) result[1] = at::mm(dy.t(), x);
     if (!a.defined()) return result;
 

@@ -20,7 +20,8 @@ struct LinearPart {
   std::optional<LoraAdapter> adapter;
 };
 
-/// Weight [sum of rows, in], frozen: this rank's shard of every part.
+/// Weight [sum of rows, in], frozen: this rank's shard of every part. It lies transposed in memory, which the
+/// forward product x W^T reads fastest.
 struct FusedLinear {
   at::Tensor weight;
   std::vector<LinearPart> parts;

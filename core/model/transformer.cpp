@@ -148,14 +148,10 @@ at::Tensor Transformer::make_trainable(const ModuleId& module) {
   FusedLinear& linear = state_->weights.layers.at(module.layer).linear(module.projection);
   LinearPart& part = linear.part(module.projection);
   if (part.trained.defined()) return part.trained;
-  const at::Tensor rows = linear.local(part).detach();
+  const at::Tensor rows = linear.local(part);
   const auto wide = at::promote_types(rows.scalar_type(), at::kFloat);
-  if (linear.parts.size() > 1) {
-    part.trained = rows.to(wide, /*non_blocking=*/false, /*copy=*/true);
-  } else {
-    part.trained = rows.to(wide);
-    linear.weight = part.trained.detach();
-  }
+  part.trained = rows.to(wide).clone(at::MemoryFormat::Contiguous);
+  if (linear.parts.size() == 1) linear.weight = part.trained.detach();
   return part.trained.requires_grad_();
 }
 

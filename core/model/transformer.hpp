@@ -25,7 +25,8 @@ namespace efface {
 enum class Sharding { replicated, rows, columns };
 
 /// One tensor of the Hugging Face folder and this rank's part of it. `local` is a view into the storage the
-/// forward pass reads (q, k, v share one matrix, gate and up another): writing into it changes the model.
+/// forward pass reads (q, k, v share one matrix, gate and up another): writing into it changes the model. It
+/// need not be contiguous.
 struct Weight {
   std::string name;                   ///< "model.layers.0.self_attn.q_proj.weight"
   std::vector<int64_t> global_shape;  ///< [out, in]
@@ -107,8 +108,7 @@ class Transformer {
   Weight weight(const std::string& name) const;  ///< throws Error(model) with the nearest right name
   Weight weight(const ModuleId& module) const;
   /// Gives the module a weight of its own (fp32 or wider leaf) that requires a gradient; the master copy from
-  /// now on. Returns the leaf. o and down need no copy in fp32; others leave their shared matrix. Its
-  /// gradient is whole on every rank (the shard's own rows or columns).
+  /// now on. Returns the leaf, contiguous [out, in] of this rank; its gradient is whole, not a partial sum.
   at::Tensor make_trainable(const ModuleId& module);
   /// Layers [begin, end) are computed in `dtype` from now on (KUDA's window in fp32); hidden states are cast
   /// at the borders. Views from weights() taken before are no longer the model's.

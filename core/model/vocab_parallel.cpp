@@ -4,7 +4,9 @@
 
 #include <limits>
 
+#include "core/model/cpu_kernels.hpp"
 #include "core/model/elementwise.hpp"
+#include "core/model/product.hpp"
 
 namespace efface {
 namespace {
@@ -25,7 +27,7 @@ void for_each_chunk(const VocabShard& shard, int64_t rows, Visit visit) {
 
 /// This rank's logits of some rows, fp32 or fp64. bf16 products are rounded to bf16, as a bf16 model's are.
 at::Tensor local_logits(const VocabShard& shard, const at::Tensor& hidden) {
-  return at::mm(hidden, shard.weight.t()).to(accumulation_type(hidden.scalar_type()));
+  return matrix_product(hidden, shard.weight.t()).to(accumulation_type(hidden.scalar_type()));
 }
 
 /// Where ids fall into this shard: [m] bool, and their local index (0 elsewhere).
@@ -34,12 +36,24 @@ std::pair<at::Tensor, at::Tensor> locate(const VocabShard& shard, const at::Tens
   return {inside, (ids - shard.begin).mul_(inside)};
 }
 
-/// Turns logits [c, local vocab] into exp(logits - max) in place; returns max [c, 1] over the group.
-at::Tensor exponentiate_(at::Tensor& logits, const VocabShard& shard) {
-  at::Tensor maximum = at::amax(logits, 1, /*keepdim=*/true);
+/// What exponentiate_ leaves of a chunk of logits: max [c] over the group, and this rank's sum of exp(logit -
+/// max).
+struct Normaliser {
+  at::Tensor maximum, local_sum;
+};
+
+/// Turns logits [c, local vocab] into exp(logits - max) in place.
+Normaliser exponentiate_(at::Tensor& logits, const VocabShard& shard) {
+  at::Tensor maximum = at::amax(logits, 1);
   shard.group.all_reduce(maximum, Reduction::max);
-  logits.sub_(maximum).exp_();
-  return maximum;
+  if (cpu_kernels::suit(logits)) return {maximum, cpu_kernels::exponentiate_(logits, maximum)};
+  logits.sub_(maximum.unsqueeze(1)).exp_();
+  return {maximum, logits.sum(1)};
+}
+
+/// Rows of weights over this rank's vocabulary -> the sum of head rows so weighted, [c, hidden].
+at::Tensor weighted_rows(const VocabShard& shard, const at::Tensor& weights) {
+  return matrix_product(weights.to(shard.weight.scalar_type()), shard.weight).to(weights.scalar_type());
 }
 
 /// out[i] depends on hidden[i] alone, so its gradient is known up to the factor d out[i] when it is computed.
@@ -93,15 +107,16 @@ at::Tensor vocab_log_probabilities(const VocabShard& shard, const at::Tensor& hi
       at::Tensor logits = local_logits(shard, hidden.narrow(0, begin, count));
       const auto [inside, local] = locate(shard, ids.narrow(0, begin, count));
       const at::Tensor target = logits.gather(1, local.unsqueeze(1)).squeeze(1);
-      const at::Tensor maximum = exponentiate_(logits, shard);
+      const auto [maximum, local_sum] = exponentiate_(logits, shard);
       // Row 0: sum of exp(logit - max); row 1: the id's logit, on the rank that has it.
-      at::Tensor sums = at::stack({logits.sum(1), at::where(inside, target, at::zeros_like(target))});
+      at::Tensor sums = at::stack({local_sum, at::where(inside, target, at::zeros_like(target))});
       shard.group.all_reduce(sums);
-      values.narrow(0, begin, count).copy_(sums[1] - maximum.squeeze(1) - sums[0].log());
+      values.narrow(0, begin, count).copy_(sums[1] - maximum - sums[0].log());
       if (!jacobian.defined()) return;
-      logits.div_(sums[0].neg().unsqueeze(1));
-      logits.scatter_add_(1, local.unsqueeze(1), inside.to(wide).unsqueeze(1));
-      jacobian.narrow(0, begin, count).copy_(at::mm(logits.to(shard.weight.scalar_type()), shard.weight));
+      // (sum) * (p - onehot) W, divided afterwards: the division then is over [c, hidden], not [c, vocab].
+      logits.scatter_add_(1, local.unsqueeze(1), (sums[0] * inside).neg_().unsqueeze(1));
+      at::Tensor jacobian_rows = jacobian.narrow(0, begin, count);
+      at::div_out(jacobian_rows, weighted_rows(shard, logits), sums[0].neg().unsqueeze(1));
     });
   }
   return attach_jacobian(shard, hidden, values, jacobian);
@@ -123,16 +138,15 @@ at::Tensor vocab_kl_to_reference(const VocabShard& shard, const at::Tensor& hidd
       // With e = exp(logit - max) and Z its sum: KL = sum_j p_ref_j (l_ref_j - l_j) - log Z_ref + log Z,
       // l measured from its row's maximum.
       at::Tensor difference = reference_logits - logits;
-      const at::Tensor maximum = exponentiate_(logits, shard);
-      const at::Tensor reference_maximum = exponentiate_(reference_logits, shard);
-      difference.add_(maximum - reference_maximum);
-      at::Tensor sums =
-          at::stack({logits.sum(1), reference_logits.sum(1), difference.mul_(reference_logits).sum(1)});
+      const auto [maximum, local_sum] = exponentiate_(logits, shard);
+      const auto [reference_maximum, reference_sum] = exponentiate_(reference_logits, shard);
+      difference.add_((maximum - reference_maximum).unsqueeze(1)).mul_(reference_logits);
+      at::Tensor sums = at::stack({local_sum, reference_sum, difference.sum(1)});
       shard.group.all_reduce(sums);
       values.narrow(0, begin, count).copy_(sums[2] / sums[1] - sums[1].log() + sums[0].log());
       if (!jacobian.defined()) return;
       logits.div_(sums[0].unsqueeze(1)).sub_(reference_logits.div_(sums[1].unsqueeze(1)));
-      jacobian.narrow(0, begin, count).copy_(at::mm(logits.to(shard.weight.scalar_type()), shard.weight));
+      jacobian.narrow(0, begin, count).copy_(weighted_rows(shard, logits));
     });
   }
   return attach_jacobian(shard, hidden, values, jacobian);

@@ -19,7 +19,7 @@ FusedLinear allocate_linear(std::vector<std::pair<Projection, int64_t>> parts, i
     linear.parts.push_back({projection, rows, part_rows, {}, {}});
     rows += part_rows;
   }
-  linear.weight = at::empty({rows, in}, options);
+  linear.weight = at::empty({in, rows}, options).t();
   return linear;
 }
 
