@@ -1,4 +1,5 @@
 // Rows of tokens from texts; declared in chat_template.hpp.
+#include <algorithm>
 #include <cctype>
 
 #include "core/text/chat_template.hpp"
@@ -72,7 +73,12 @@ TokenRow plain_row(const Tokenizer& tokenizer, const std::string& prompt, const 
 }
 
 TokenRow continuation_row(const Tokenizer& tokenizer, const std::string& prompt, const std::string& answer) {
-  TokenRow row = prompt_row(tokenizer.encode(prompt, true));
+  const auto plain = tokenizer.encode(prompt);
+  auto ids = tokenizer.encode(prompt, true);
+  ids.erase(
+      std::search(ids.begin(), ids.end(), plain.begin(), plain.end()) + static_cast<int64_t>(plain.size()),
+      ids.end());  // an end of text is not wanted between the two
+  TokenRow row = prompt_row(std::move(ids));
   append(row.ids, continuation_ids(tokenizer, joined_answer(prompt, answer)));
   return row;
 }
