@@ -119,7 +119,7 @@ std::string Communicator::broadcast(const std::string& text, int root) const {
   auto length = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
   broadcast(length, root);
   auto bytes = at::empty({length.item<int64_t>()}, at::kByte);
-  if (rank() == root) std::memcpy(bytes.data_ptr(), text.data(), text.size());
+  if (rank() == root && !text.empty()) std::memcpy(bytes.data_ptr(), text.data(), text.size());
   broadcast(bytes, root);
   return {static_cast<const char*>(bytes.data_ptr()), static_cast<size_t>(bytes.numel())};
 }

@@ -1,5 +1,6 @@
 #include "distributed/collectives.hpp"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "distributed/mesh.hpp"
