@@ -6,6 +6,7 @@
 
 #include "distributed/error.hpp"
 #include "distributed/threads.hpp"
+#include "recipes/report/report.hpp"
 #include "recipes/stages/workspace.hpp"
 #include "recipes/stop_signal.hpp"
 
@@ -108,10 +109,14 @@ void run_pipeline(const Recipe& recipe, const Communicator& world, const Pipelin
     }
     if (stage.name == options.until) return;
   }
+  progress.begin("report", "parts");
+  if (world.rank() == 0) write_report(run.path());
+  progress.end((run.path() / "report.html").string());
   if (recipe.evaluate.after)
-    progress.say("\n" + before_after_table(recipe.evaluate.before ? run.summary("before") : nlohmann::json(),
-                                           run.summary("evaluate")));
-  progress.say("results in " + run.path().string());
+    progress.say(std::string(1, '\n') +
+                 before_after_table(recipe.evaluate.before ? run.summary("before") : nlohmann::json(),
+                                    run.summary("evaluate")));
+  progress.say("Results are in " + run.path().string() + "; open report.html there first.");
 }
 
 }  // namespace efface

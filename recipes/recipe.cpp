@@ -28,6 +28,17 @@ void check_rank_rules(const std::vector<YamlEntry>& entries) {
   }
 }
 
+/// "group={...}" replaces the group: what came before for any of its keys is gone.
+void drop_replaced_group(const std::string& override_text, const PathRules& rules,
+                         std::vector<YamlEntry>& entries) {
+  const size_t equals = override_text.find('=');
+  const std::string group = override_text.substr(0, equals);
+  const size_t value = override_text.find_first_not_of(' ', equals + 1);
+  if (value == std::string::npos || override_text[value] != '{' || rules.kind(group) != PathKind::section)
+    return;
+  std::erase_if(entries, [&](const YamlEntry& entry) { return entry.path.rfind(group + ".", 0) == 0; });
+}
+
 void check_method_args(Recipe& recipe) {
   const MethodDescription& method = find_method(recipe.method);
   std::vector<std::string> known;
@@ -116,8 +127,11 @@ Recipe parse_recipe(const std::string& text, const std::filesystem::path& file,
                     const std::vector<std::string>& overrides) {
   const PathRules rules = schema_rules();
   std::vector<YamlEntry> entries = flatten_yaml(text, file.filename().string(), rules);
-  for (const auto& override_text : overrides)
-    for (auto& entry : flatten_override(override_text, rules)) entries.push_back(std::move(entry));
+  for (const auto& override_text : overrides) {
+    auto added = flatten_override(override_text, rules);
+    drop_replaced_group(override_text, rules, entries);
+    for (auto& entry : added) entries.push_back(std::move(entry));
+  }
 
   Recipe recipe;
   recipe.file = file;
