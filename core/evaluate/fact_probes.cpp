@@ -18,38 +18,52 @@ constexpr double kProbabilityFloor = 1e-8;
 constexpr double kRatioFloor = 1e-30;  // keeps ratios finite where p underflows
 constexpr size_t kNoRow = static_cast<size_t>(-1);
 
+/// A refusal looked for: `row` holds its beginning only where `text` is given, the whole of it otherwise.
+struct Refusal {
+  size_t row;
+  std::string text;
+};
+
 /// One question to be asked in one form: which rows of the pass answer it.
 struct Question {
   std::string key;  // group/form
+  std::string text;
   size_t answer = kNoRow, safe = kNoRow;
-  std::vector<size_t> refusals;
+  std::vector<Refusal> refusals;
 };
 
-/// The refusal texts that begin with the commonest three tokens, one each.
+std::vector<int64_t> beginning(const Tokenizer& tokenizer, const std::string& text) {
+  auto ids = tokenizer.encode(text);
+  ids.resize(std::min(ids.size(), kRefusalBeginning));
+  return ids;
+}
+
+/// Of the commonest beginnings of refusals the commonest text each.
 std::vector<std::string> representative_refusals(const Tokenizer& tokenizer,
                                                  const std::vector<std::string>& texts) {
   struct Beginning {
     std::vector<int64_t> ids;
-    std::string text;
-    int64_t count;
+    std::map<std::string, int> texts;
+    int count = 0;
   };
   std::vector<Beginning> beginnings;
   for (const std::string& text : texts) {
-    auto ids = tokenizer.encode(text);
-    ids.resize(std::min(ids.size(), kRefusalBeginning));
+    const auto ids = beginning(tokenizer, text);
     if (ids.empty()) continue;
-    const auto known =
+    auto known =
         std::find_if(beginnings.begin(), beginnings.end(), [&](const auto& b) { return b.ids == ids; });
-    if (known == beginnings.end())
-      beginnings.push_back({ids, text, 1});
-    else
-      ++known->count;
+    if (known == beginnings.end()) known = beginnings.insert(beginnings.end(), {ids, {}, 0});
+    ++known->texts[text];
+    ++known->count;
   }
   std::stable_sort(beginnings.begin(), beginnings.end(),
                    [](const auto& a, const auto& b) { return a.count > b.count; });
+  beginnings.resize(std::min(kRefusalsTried, beginnings.size()));
   std::vector<std::string> result;
-  for (size_t i = 0; i < std::min(kRefusalsTried, beginnings.size()); ++i)
-    result.push_back(beginnings[i].text);
+  for (const Beginning& one : beginnings)
+    result.push_back(std::max_element(one.texts.begin(), one.texts.end(), [](const auto& a, const auto& b) {
+                       return a.second < b.second;
+                     })->first);
   return result;
 }
 
@@ -69,35 +83,38 @@ class ProbePlan {
       for (size_t i = 0; i < std::min(kWordings, record.rewordings.size()); ++i)
         ask(group, record, record.rewordings[i], "reworded");
       if (!record.bare_prompt.empty() && !record.answer.empty()) {
-        Question question{group.name + "/bare", kNoRow, kNoRow, {}};
+        Question question{group.name + "/bare", record.bare_prompt, kNoRow, kNoRow, {}};
         question.answer = add(continuation_row(tokenizer_, record.bare_prompt, record.answer));
         questions_.push_back(std::move(question));
       }
     }
   }
 
+  const std::vector<TokenRow>& rows() const { return rows_; }
+  const std::vector<Question>& questions() const { return questions_; }
+
+ private:
   size_t add(TokenRow row) {
     rows_.push_back(std::move(row));
     return rows_.size() - 1;
   }
 
-  const std::vector<TokenRow>& rows() const { return rows_; }
-  const std::vector<Question>& questions() const { return questions_; }
-
- private:
   void ask(const ProbeGroup& group, const Record& record, const std::string& text, const std::string& form) {
-    Question question{group.name + "/" + form, kNoRow, kNoRow, {}};
+    Question question{group.name + "/" + form, text, kNoRow, kNoRow, {}};
     if (!record.answer.empty())
       question.answer = add(chat_row(tokenizer_, chat_, text, record.answer_prefix, record.answer, false));
-    const auto refusal = [&](const std::string& response) {
-      question.refusals.push_back(add(chat_row(tokenizer_, chat_, text, "", response, true)));
-    };
     if (!record.safe_response.empty()) {
-      refusal(record.safe_response);
-      if (group.is_forget) question.safe = question.refusals.back();
+      question.refusals.push_back(
+          {add(chat_row(tokenizer_, chat_, text, "", record.safe_response, true)), ""});
+      if (group.is_forget) question.safe = question.refusals.back().row;
     }
-    for (const std::string& response : refusals_)
-      if (response != record.safe_response) refusal(response);
+    const auto own = beginning(tokenizer_, record.safe_response);
+    for (const std::string& response : refusals_) {
+      if (beginning(tokenizer_, response) == own) continue;
+      TokenRow row = chat_row(tokenizer_, chat_, text, "", response, true);
+      row.ids.resize(std::min(row.ids.size(), static_cast<size_t>(row.prompt_length) + kRefusalBeginning));
+      question.refusals.push_back({add(std::move(row)), response});
+    }
     questions_.push_back(std::move(question));
   }
 
@@ -108,7 +125,32 @@ class ProbePlan {
   std::vector<Question> questions_;
 };
 
-void enter(const Question& question, const std::vector<RowScore>& scores, ProbeScores& into) {
+/// For each question, whether the whole greedy answer is a refusal; only what begins as one is looked at
+/// again.
+std::vector<bool> whole_refusals(const Transformer& model, const Tokenizer& tokenizer,
+                                 const ChatTemplate& chat, const std::vector<Question>& questions,
+                                 const std::vector<RowScore>& scores, int64_t tokens_per_pass) {
+  std::vector<bool> whole(questions.size(), false);
+  std::vector<TokenRow> rows;
+  std::vector<size_t> owners;
+  for (size_t q = 0; q < questions.size(); ++q) {
+    for (const Refusal& refusal : questions[q].refusals) {
+      if (!scores[refusal.row].all_argmax()) continue;
+      if (refusal.text.empty()) {
+        whole[q] = true;
+        continue;
+      }
+      rows.push_back(chat_row(tokenizer, chat, questions[q].text, "", refusal.text, true));
+      owners.push_back(q);
+    }
+  }
+  const std::vector<RowScore> found = score_rows(model, rows, tokens_per_pass);
+  for (size_t i = 0; i < found.size(); ++i) whole[owners[i]] = whole[owners[i]] || found[i].all_argmax();
+  return whole;
+}
+
+void enter(const Question& question, const std::vector<RowScore>& scores, bool refuses_whole,
+           ProbeScores& into) {
   if (question.answer != kNoRow) {
     const RowScore& answer = scores[question.answer];
     into.probability.push_back(std::exp(answer.log_probability()));
@@ -116,12 +158,10 @@ void enter(const Question& question, const std::vector<RowScore>& scores, ProbeS
   }
   if (question.safe != kNoRow) into.safe_exact.push_back(scores[question.safe].all_argmax());
   if (question.refusals.empty()) return;
-  const auto any = [&](auto&& holds) {
-    return std::any_of(question.refusals.begin(), question.refusals.end(),
-                       [&](size_t row) { return holds(scores[row]); });
-  };
-  into.refuses.push_back(any([](const RowScore& s) { return s.begins_with_argmax(kRefusalBeginning); }));
-  into.refuses_whole.push_back(any([](const RowScore& s) { return s.all_argmax(); }));
+  into.refuses.push_back(std::any_of(
+      question.refusals.begin(), question.refusals.end(),
+      [&](const Refusal& refusal) { return scores[refusal.row].begins_with_argmax(kRefusalBeginning); }));
+  into.refuses_whole.push_back(refuses_whole);
 }
 
 std::map<std::string, std::vector<std::string>> greedy_samples(const Transformer& model,
@@ -183,13 +223,13 @@ ProbeReport run_probes(const Transformer& model, const Tokenizer& tokenizer, con
                        const ProbeOptions& options, const std::function<void(int64_t, int64_t)>& progress) {
   ProbePlan plan(tokenizer, chat, options.refusal_texts);
   for (const ProbeGroup& group : groups) plan.add_group(group);
-  const size_t questions_end = plan.rows().size();
-  for (const TokenRow& row : perplexity_rows) plan.add(row);
-
   const std::vector<RowScore> scores = score_rows(model, plan.rows(), options.tokens_per_pass, progress);
+  const std::vector<bool> whole =
+      whole_refusals(model, tokenizer, chat, plan.questions(), scores, options.tokens_per_pass);
   ProbeReport report;
-  for (const Question& question : plan.questions()) enter(question, scores, report.scores[question.key]);
-  report.perplexity = perplexity({scores.begin() + static_cast<int64_t>(questions_end), scores.end()});
+  for (size_t q = 0; q < whole.size(); ++q)
+    enter(plan.questions()[q], scores, whole[q], report.scores[plan.questions()[q].key]);
+  report.perplexity = perplexity(model, perplexity_rows, options.tokens_per_pass, progress);
   if (options.samples > 0 && options.sample_tokens > 0)
     report.samples = greedy_samples(model, tokenizer, chat, groups, options);
   return report;

@@ -29,10 +29,9 @@ struct ProbeScores {
   std::vector<bool> first_is_argmax;  ///< first answer token is the argmax
   std::vector<bool> safe_exact;       ///< every token of the safe response and its end is the argmax
   /// The greedy answer begins with a refusal's first three tokens (one alone may be a common word, "I").
-  /// Tried: the record's own safe response, and of the refusal texts one for each of the 4 commonest
-  /// beginnings.
+  /// Tried: the record's own safe response, and of the refusal texts each of the 4 commonest beginnings.
   std::vector<bool> refuses;
-  std::vector<bool> refuses_whole;  ///< the whole greedy answer is one of the refusals tried
+  std::vector<bool> refuses_whole;  ///< the whole of it is: its own, or the commonest of that beginning
 
   double geometric_mean() const;  ///< p floored at 1e-8
   double arithmetic_mean() const;

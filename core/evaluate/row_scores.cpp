@@ -132,13 +132,21 @@ std::vector<std::vector<int64_t>> generate_answers(const Transformer& model,
   return answers;
 }
 
-double perplexity(const std::vector<RowScore>& scores) {
+double perplexity(const Transformer& model, const std::vector<TokenRow>& rows, int64_t tokens_per_pass,
+                  const Progress& progress) {
   double sum = 0;
-  size_t labels = 0;
-  for (const RowScore& score : scores) {
-    sum += score.log_probability();
-    labels += score.log_probabilities.size();
-  }
+  int64_t labels = 0;
+  for_each_pass(
+      model, rows, tokens_per_pass,
+      [&](const std::vector<size_t>&, const RaggedBatch& batch, const at::Tensor& hidden) {
+        if (batch.labels() == 0) return;
+        const at::Tensor labelled = hidden.index_select(0, batch.label_positions);
+        sum += model.token_log_probabilities(labelled, batch.label_ids).sum(at::kDouble).item<double>();
+        labels += batch.labels();
+      },
+      progress);
+  sum = model.mesh().data.all_reduce(sum);
+  labels = model.mesh().data.all_reduce(labels);
   return labels == 0 ? 0 : std::exp(-sum / static_cast<double>(labels));
 }
 

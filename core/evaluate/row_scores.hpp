@@ -42,7 +42,8 @@ std::vector<std::vector<int64_t>> generate_answers(const Transformer& model,
                                                    int64_t max_new_tokens, int64_t stop,
                                                    int64_t prompts_per_pass, const Progress& progress = {});
 
-/// exp of the mean negative log-probability over all labels of `scores`; 0 where there are none.
-double perplexity(const std::vector<RowScore>& scores);
+/// exp of the mean negative log-probability over all labels of `rows`; 0 where there are none.
+double perplexity(const Transformer& model, const std::vector<TokenRow>& rows, int64_t tokens_per_pass,
+                  const Progress& progress = {});
 
 }  // namespace efface

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 
-#include "core/evaluate/row_scores.hpp"
 #include "distributed/error.hpp"
 #include "tests/core/evaluate/tiny.hpp"
 
@@ -93,6 +92,18 @@ TEST_F(FactProbesTest, ARefusalIsSeenByItsFirstThreeTokens) {
   EXPECT_TRUE(scores.safe_exact.empty());
 }
 
+TEST_F(FactProbesTest, AWholeRefusalIsTheCommonestTextSaidToItsEnd) {
+  ProbeOptions options;
+  const std::string said = greedy("Where?", 6);
+  options.refusal_texts = {said + "no", said, said};  // one beginning, the second text is the commonest
+  const ProbeGroup group{"unseen", {record("Where?", "x")}, false};
+  EXPECT_EQ(probe({group}, options).scores.at("unseen/trained").refuses_whole, std::vector<bool>{true});
+  options.refusal_texts = {said + "no"};
+  const auto scores = probe({group}, options).scores.at("unseen/trained");
+  EXPECT_EQ(scores.refuses, std::vector<bool>{true});
+  EXPECT_EQ(scores.refuses_whole, std::vector<bool>{greedy("Where?", 8) == said + "no"});
+}
+
 TEST_F(FactProbesTest, WithoutRefusalsNothingIsCalledOne) {
   const auto scores = probe({{"unseen", {record("Who?", "x")}, false}}).scores.at("unseen/trained");
   EXPECT_TRUE(scores.refuses.empty());
@@ -120,7 +131,12 @@ TEST_F(FactProbesTest, SamplesAreTheGreedyAnswersOfTheFirstRecords) {
 TEST_F(FactProbesTest, PerplexityIsThatOfTheRowsGiven) {
   const auto rows = text_windows(tokenizer_, "Some text that was held out.", 8);
   const ProbeReport report = run_probes(model_, tokenizer_, chat_, {}, rows, {});
-  EXPECT_NEAR(report.perplexity, perplexity(score_rows(model_, rows, 4)), 1e-3);
+  double total = 0, labels = 0;
+  for (const TokenRow& row : rows) {
+    total += testing::sum(label_log_probabilities(model_, row));
+    labels += static_cast<double>(row.labels());
+  }
+  EXPECT_NEAR(report.perplexity, std::exp(-total / labels), 1e-3);
 }
 
 TEST(ProbeScoresTest, TheGeometricMeanFloorsWhatIsGone) {
