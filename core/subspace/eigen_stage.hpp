@@ -13,8 +13,8 @@
 namespace efface {
 
 struct EigenStageOptions {
-  RankRule rank;
-  ProjectorOptions projector;
+  RankRule rank = {};
+  ProjectorOptions projector = {};
   /// automatic: problems spread over all ranks, LAPACK, where there are at least as many problems as ranks
   /// (or tensor groups are of one rank, or a width does not divide by the group); else each problem over a
   /// tensor group, ScaLAPACK.

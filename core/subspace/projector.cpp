@@ -29,10 +29,10 @@ Projector Projector::from_slice(const Basis& slice, const Mesh& mesh, at::Scalar
   projector.complement_ = slice.complement;
   projector.tensor_ = mesh.tensor;
   projector.vectors_ = slice.vectors.to(mesh.device, dtype).contiguous();
-  const at::Tensor weights = slice.weights.to(mesh.device, dtype);
-  projector.scaled_ = slice.complement || weights.eq(1).all().item<bool>()
+  projector.weights_ = slice.weights.to(mesh.device, dtype).contiguous();
+  projector.scaled_ = slice.complement || projector.weights_.eq(1).all().item<bool>()
                           ? projector.vectors_
-                          : projector.vectors_ * weights.unsqueeze(0);
+                          : projector.vectors_ * projector.weights_.unsqueeze(0);
   return projector;
 }
 
@@ -83,9 +83,9 @@ at::Tensor Projector::apply_to_sharded_rows(const at::Tensor& d) const {
   if (is_identity() || sharded_input_ || tensor_.size() == 1) return apply(d);
   const at::NoGradGuard no_grad;
   const at::Tensor vectors = tensor_.all_gather_rows(vectors_.t().contiguous());
-  const at::Tensor scaled =
-      scaled_.is_same(vectors_) ? vectors : tensor_.all_gather_rows(scaled_.t().contiguous());
-  const at::Tensor retained = at::matmul(at::matmul(d.to(vectors.scalar_type()), vectors.t()), scaled);
+  const at::Tensor weights = tensor_.all_gather_rows(weights_);
+  const at::Tensor coordinates = at::matmul(d.to(vectors.scalar_type()), vectors.t());
+  const at::Tensor retained = at::matmul(complement_ ? coordinates : coordinates * weights, vectors);
   return (complement_ ? retained : d.to(retained.scalar_type()) - retained).to(d.scalar_type());
 }
 

@@ -100,7 +100,8 @@ class Projector {
   at::Tensor complete(const at::Tensor& d, const at::Tensor& sum) const;
 
   at::Tensor vectors_;  // [n, m_r] or [n_r, m]
-  at::Tensor scaled_;   // vectors_ * weights, of which the adjoint is taken
+  at::Tensor weights_;  // [m_r] or [m]
+  at::Tensor scaled_;   // vectors_ * weights_; vectors_ itself where all weights are one
   bool sharded_input_ = false, complement_ = false;
   Communicator tensor_;
 };

@@ -1,0 +1,72 @@
+#include <gmock/gmock.h>
+
+#include "core/subspace/projector.hpp"
+#include "distributed/error.hpp"
+#include "tests/support/world.hpp"
+
+namespace efface {
+namespace {
+
+using ::testing::HasSubstr;
+
+const at::Tensor kSpectrum = at::tensor({5.0, 3.0, 1.0, 0.6, 0.4}, at::kDouble);  // trace 10
+
+int64_t rank_by(RankRule::Kind kind, double value) { return choose_rank(kSpectrum, {kind, value}, "3.down"); }
+
+std::string refusal(RankRule::Kind kind, double value) {
+  try {
+    rank_by(kind, value);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorClass::numeric);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(ChooseRank, EnergyIsTheSmallestRankThatHoldsTheShare) {
+  EXPECT_EQ(rank_by(RankRule::Kind::energy, 0.5), 1);
+  EXPECT_EQ(rank_by(RankRule::Kind::energy, 0.51), 2);
+  EXPECT_EQ(rank_by(RankRule::Kind::energy, 0.9), 3);
+  EXPECT_EQ(rank_by(RankRule::Kind::energy, 0.95), 4);
+}
+
+TEST(ChooseRank, ThresholdsNullWhatIsStrictlyBelow) {
+  EXPECT_EQ(rank_by(RankRule::Kind::threshold, 0.6), 4);
+  EXPECT_EQ(rank_by(RankRule::Kind::threshold, 0.61), 3);
+  EXPECT_EQ(rank_by(RankRule::Kind::relative, 0.2), 3);
+  EXPECT_EQ(rank_by(RankRule::Kind::relative, 0.21), 2);
+  EXPECT_EQ(rank_by(RankRule::Kind::k, 2), 2);
+}
+
+TEST(ChooseRank, RefusesAnEmptyNullSpaceWithModuleAndSpectrum) {
+  for (const auto& what : {refusal(RankRule::Kind::energy, 1.0), refusal(RankRule::Kind::threshold, 0.1),
+                           refusal(RankRule::Kind::k, 5)}) {
+    EXPECT_THAT(what, HasSubstr("3.down"));
+    EXPECT_THAT(what, HasSubstr("no direction to train"));
+    EXPECT_THAT(what, HasSubstr("largest 5 (50% of the trace)"));
+    EXPECT_THAT(what, HasSubstr("0.9: 3"));
+  }
+}
+
+TEST(ChooseRank, RefusesARetainSubspaceOfNothing) {
+  EXPECT_THAT(refusal(RankRule::Kind::threshold, 6), HasSubstr("protects nothing"));
+  EXPECT_THAT(refusal(RankRule::Kind::k, 0), HasSubstr("protects nothing"));
+  EXPECT_THROW(choose_rank(at::zeros({4}, at::kDouble), {}, "0.qkv"), Error);
+}
+
+TEST(ChooseRank, NegativeRoundingOfASingularMatrixCountsAsZero) {
+  const at::Tensor values = at::tensor({1.0, 1e-17, -1e-17, -3e-17}, at::kDouble);
+  EXPECT_EQ(choose_rank(values, {RankRule::Kind::energy, 1.0}, "0.o"), 1);
+}
+
+TEST(SubspaceWarnings, TellOfMassiveActivationsTinyRanksAndFewTokens) {
+  EXPECT_TRUE(subspace_warnings(kSpectrum, 3, 1000).empty());
+  EXPECT_THAT(subspace_warnings(kSpectrum, 3, 99),
+              ::testing::ElementsAre(HasSubstr("tokens per input dimension")));
+  EXPECT_THAT(subspace_warnings(kSpectrum, 2, 1000), ::testing::ElementsAre(HasSubstr("only 2 of 5")));
+  const at::Tensor sink = at::tensor({99.0, 0.5, 0.3, 0.2}, at::kDouble);
+  EXPECT_THAT(subspace_warnings(sink, 3, 1000), ::testing::ElementsAre(HasSubstr("99% of the trace")));
+}
+
+}  // namespace
+}  // namespace efface
