@@ -84,6 +84,9 @@ struct PlanHolder : torch::CustomClassHolder {
   std::shared_ptr<const AttentionPlan> plan;
 };
 
+/// bf16 goes through the fp32 flash kernel: on short rows its own takes six times as long backwards.
+at::Tensor widen(const at::Tensor& x) { return x.to(accumulation_type(x.scalar_type())); }
+
 /// RoPE in place, then the CPU flash kernel for each group; the backward writes dq, dk, dv into one fresh
 /// matrix and turns it back in place.
 class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
@@ -94,8 +97,9 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
     rotate_(rotated, shape.heads + shape.kv_heads, plan->rotary, /*inverse=*/false);
     at::Tensor output = at::empty({qkv.size(0), shape.heads * shape.head_dim}, qkv.options());
     variable_list kept = {rotated, output};
+    const at::Tensor wide = widen(rotated);
     for (const RowGroup& group : plan->groups) {
-      const Heads heads = split_heads(select_group(rotated, group), shape, group.rows, group.length);
+      const Heads heads = split_heads(select_group(wide, group), shape, group.rows, group.length);
       auto [attended, normaliser] =
           at::_scaled_dot_product_flash_attention_for_cpu(heads.q, heads.k, heads.v, 0.0, /*is_causal=*/true);
       return_group(output, group, merge_heads(attended));
@@ -109,7 +113,9 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &rotated = saved[0], &output = saved[1];
+    const auto dtype = saved[0].scalar_type();
+    const at::Tensor rotated = widen(saved[0]), output = widen(saved[1]);
+    const at::Tensor d_all = widen(gradients[0]).contiguous();
     const auto sizes = context->saved_data["shape"].toIntVector();
     const AttentionShape shape{sizes[0], sizes[1], sizes[2]};
     const auto holder = context->saved_data["plan"].toCapsule();
@@ -125,20 +131,20 @@ class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
             .transpose(1, 2);
       };
       // Padded places repeat a row's last token, but must bring no gradient.
-      at::Tensor d_output = gradients[0];
+      at::Tensor d_output = d_all;
       if (group.gather.defined()) {
         at::Tensor padded = at::zeros({group.rows * group.length, d_output.size(1)}, d_output.options());
         padded.index_copy_(0, group.places, d_output.index_select(0, group.tokens));
         d_output = padded.view({group.rows, group.length, shape.heads, shape.head_dim}).transpose(1, 2);
       } else {
-        d_output = as_heads(d_output.contiguous());
+        d_output = as_heads(d_output);
       }
       auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
           d_output, heads.q, heads.k, heads.v, as_heads(output), saved[2 + i], 0.0, /*is_causal=*/true);
       return_group(d_qkv, group, merge_heads(at::cat({dq, dk, dv}, 1)));
     }
     rotate_(d_qkv, shape.heads + shape.kv_heads, plan.rotary, /*inverse=*/true);
-    return {d_qkv, at::Tensor(), at::Tensor()};
+    return {d_qkv.to(dtype), at::Tensor(), at::Tensor()};
   }
 };
 
