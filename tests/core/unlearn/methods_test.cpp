@@ -124,7 +124,7 @@ TEST(Nsru, EverySuppressionFollowsItsFormula) {
       return formula(log_probabilities(run.model, row));
     });
     run.model.enable_adapters(true);
-    EXPECT_NEAR(run.trainer->step().parts.at("suppression"), expected, 1e-4 * std::abs(expected))
+    EXPECT_NEAR(run.trainer->step().parts.at("suppression"), expected, 1e-4 * std::abs(expected) + 2e-6)
         << suppression;
   }
 }

@@ -8,7 +8,7 @@
 namespace efface {
 namespace {
 
-constexpr double kEnergy = 0.9;
+constexpr double kEnergy = 0.97;
 
 /// The second moment of every module's input over the retain rows, by the model's own taps, and what it says.
 struct RetainSubspace {
@@ -53,6 +53,7 @@ Outcome train(const std::string& method, ProjectionPoint point, const Mesh& mesh
   options.train = testing::tiny_train_options();
   options.train.projection = point;
   options.train.learning_rate = 5e-3;
+  options.train.initial_noise = 1e-4;  // projected: much of it would hide what the steps do
   testing::TinyRun run(mesh, options, folder);
   std::map<InputId, Projector> projectors;
   for (const auto& [id, basis] : retain.bases) projectors.emplace(id, Projector(basis, mesh));

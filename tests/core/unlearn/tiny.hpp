@@ -1,6 +1,7 @@
 // A small random model, rows for it, projectors and a trainer on any mesh: what this room's tests share.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -127,10 +128,12 @@ inline TrainOptions tiny_train_options() {
 
 /// Everything a training run owns. `folder` holds its references.
 struct TinyRun {
+  /// Threads cost more than they give on matrices this small.
   TinyRun(const Mesh& mesh, TinyOptions options, const std::filesystem::path& folder)
       : model(Transformer::random(tiny_config(), mesh, options.model_seed, {options.dtype})),
         method(make_method(options.method, options.args, options.choices, {1, 3})),
         pool(tiny_pool(model.config().vocab_size, options.first_label_weight)) {
+    at::set_num_threads(1);
     const bool window = method->trains() == TrainedParameters::down_proj_window;
     const auto trained =
         window ? modules_of(1, 3, {Projection::down}) : modules_of(0, 4, LoraOptions().target_modules);
