@@ -24,12 +24,14 @@ const char kFooter[] =
     "75 interrupted (run the same command again). `efface COMMAND --help` has examples of each command.";
 
 /// Every rank may meet the same failure; the root speaks first, and ends the others.
-[[noreturn]] void end_job(const Communicator& world, const std::string& what, int code) {
+int end_job(const Communicator& world, const std::string& what, int code) {
   if (world.rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-  const std::string rank = world.size() > 1 ? "[rank " + std::to_string(world.rank()) + "] " : "";
-  std::cerr << "efface: error: " << rank << what << std::endl;
   std::cout.flush();
-  MpiSession::abort(code);
+  std::cerr << "efface: error: ";
+  if (world.size() > 1) std::cerr << "[rank " << world.rank() << "] ";
+  std::cerr << what << std::endl;
+  if (world.size() > 1) MpiSession::abort(code);
+  return code;
 }
 
 /// Returns the exit code of what was asked of the command line alone (help, a mistake), or -1 to go on.
@@ -73,10 +75,10 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv, world);
   } catch (const Error& error) {
-    end_job(world, error.what(), error.exit_code());
+    return end_job(world, error.what(), error.exit_code());
   } catch (const std::bad_alloc&) {
-    end_job(world, "out of memory", static_cast<int>(ErrorClass::numeric));
+    return end_job(world, "out of memory", static_cast<int>(ErrorClass::numeric));
   } catch (const std::exception& error) {
-    end_job(world, error.what(), 1);
+    return end_job(world, error.what(), 1);
   }
 }

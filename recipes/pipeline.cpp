@@ -93,7 +93,7 @@ std::vector<std::string> stage_names() {
 void run_pipeline(const Recipe& recipe, const Communicator& world, const PipelineOptions& options) {
   const Mesh mesh = mesh_of(recipe, world);
   RunDirectory run(recipe.output.folder, world);
-  Progress progress(world.rank() == 0);
+  ProgressLine progress(world.rank() == 0);
   const Watchdog watchdog(progress, recipe.parallel.timeout, world.rank());
   catch_stop_signals();
   Workspace work(recipe, mesh, run, progress);

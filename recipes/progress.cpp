@@ -12,20 +12,20 @@
 
 namespace efface {
 
-Progress::Progress(bool is_root)
+ProgressLine::ProgressLine(bool is_root)
     : is_root_(is_root),
       terminal_(isatty(STDOUT_FILENO) == 1),
       begun_(Clock::now()),
       last_sign_(Clock::now()) {}
 
-void Progress::begin(const std::string& stage, const std::string& unit) {
+void ProgressLine::begin(const std::string& stage, const std::string& unit) {
   stage_ = stage;
   unit_ = unit;
   begun_ = shown_ = Clock::now();
   last_sign_ = begun_;
 }
 
-void Progress::update(int64_t done, int64_t total, const std::string& note) {
+void ProgressLine::update(int64_t done, int64_t total, const std::string& note) {
   const auto now = Clock::now();
   last_sign_ = now;
   if (!is_root_ || now - shown_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10)))
@@ -41,20 +41,20 @@ void Progress::update(int64_t done, int64_t total, const std::string& note) {
   std::cout << (terminal_ ? "\r\033[K" : "") << line.str() << (terminal_ ? "" : "\n") << std::flush;
 }
 
-void Progress::end(const std::string& line) {
+void ProgressLine::end(const std::string& line) {
   last_sign_ = Clock::now();
   if (!is_root_) return;
   std::cout << (terminal_ ? "\r\033[K" : "") << std::left << std::setw(12) << stage_ << line << std::endl;
 }
 
-void Progress::say(const std::string& line) {
+void ProgressLine::say(const std::string& line) {
   last_sign_ = Clock::now();
   if (is_root_) std::cout << (terminal_ ? "\r\033[K" : "") << line << std::endl;
 }
 
-double Progress::seconds() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }
+double ProgressLine::seconds() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }
 
-Watchdog::Watchdog(const Progress& progress, double seconds, int rank) {
+Watchdog::Watchdog(const ProgressLine& progress, double seconds, int rank) {
   if (seconds <= 0) return;
   thread_ = std::thread([this, &progress, seconds, rank] {
     while (!stop_) {

@@ -10,10 +10,10 @@
 
 namespace efface {
 
-class Progress {
+class ProgressLine {
  public:
   /// On a terminal the running line is rewritten in place; otherwise a plain line appears every ten seconds.
-  explicit Progress(bool is_root);
+  explicit ProgressLine(bool is_root);
 
   void begin(const std::string& stage, const std::string& unit);
   /// `note` is shown at the end of the running line ("loss 1.23").
@@ -37,7 +37,7 @@ class Progress {
 /// for one that is gone would wait for ever.
 class Watchdog {
  public:
-  Watchdog(const Progress& progress, double seconds, int rank);
+  Watchdog(const ProgressLine& progress, double seconds, int rank);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;

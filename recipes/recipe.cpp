@@ -102,6 +102,9 @@ void check_sections(const Recipe& recipe) {
   if (layers.size() != recipe.train.layers.size()) fail(recipe, "train.layers", "names a layer twice");
   if (!layers.empty() && *layers.rbegin() - *layers.begin() + 1 != static_cast<int64_t>(layers.size()))
     fail(recipe, "train.layers", "must be neighbours, such as [1, 2, 3]");
+  if (find_method(recipe.method).needs_window && layers.empty() && recipe.trace.when == "never")
+    fail(recipe, "trace.when", "is never, but " + recipe.method + " needs to know its layers",
+         "give 'train.layers'");
   for (const auto& [name, source] : recipe.evaluate.probes)
     if (!source.given())
       throw Error(ErrorClass::recipe,

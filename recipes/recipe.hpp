@@ -110,6 +110,7 @@ struct EvaluateSection {
   int64_t samples = 6, sample_tokens = 32, tokens_per_pass = 4096;
   int64_t perplexity_tokens = 8000;
   std::filesystem::path tofu, tofu_retain_log, wmdp, mmlu;
+  std::string tofu_split = "forget10";
   int64_t benchmark_max = 0;
 };
 

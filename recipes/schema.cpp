@@ -300,15 +300,19 @@ void add_evaluate_and_output(std::vector<SchemaKey>& keys) {
                          EFFACE_MEMBER(evaluate.tokens_per_pass)));
   keys.push_back(integer("evaluate.perplexity_tokens", at_least(0), "tokens of data.text.perplexity used",
                          EFFACE_MEMBER(evaluate.perplexity_tokens)));
-  keys.push_back(path("evaluate.tofu", "folder", "TOFU's files (forget10_perturbed.jsonl, ...)",
+  keys.push_back(path("evaluate.tofu", "folder",
+                      "TOFU's files: forget10_perturbed.json, retain_perturbed.json, ...",
                       EFFACE_MEMBER(evaluate.tofu)));
+  keys.push_back(choice("evaluate.tofu_split", {"forget01", "forget05", "forget10"},
+                        "the split that was forgotten", EFFACE_MEMBER(evaluate.tofu_split)));
   keys.push_back(path("evaluate.tofu_retain_log", "file",
                       "TOFU_EVAL.json of the retain-only model, for forget quality",
                       EFFACE_MEMBER(evaluate.tofu_retain_log)));
-  keys.push_back(path("evaluate.wmdp", "file", "four-choice questions of the hazard (JSON)",
-                      EFFACE_MEMBER(evaluate.wmdp)));
-  keys.push_back(path("evaluate.mmlu", "folder", "MMLU's CSV files", EFFACE_MEMBER(evaluate.mmlu)));
-  keys.push_back(integer("evaluate.benchmark_max", at_least(0), "questions of each benchmark used; 0: all",
+  keys.push_back(
+      path("evaluate.wmdp", "file", "WMDP's four-choice questions (JSON)", EFFACE_MEMBER(evaluate.wmdp)));
+  keys.push_back(
+      path("evaluate.mmlu", "folder", "MMLU's CSV files, or one of them", EFFACE_MEMBER(evaluate.mmlu)));
+  keys.push_back(integer("evaluate.benchmark_max", at_least(0), "questions used of WMDP and of MMLU; 0: all",
                          EFFACE_MEMBER(evaluate.benchmark_max)));
   keys.push_back(path("output.folder", "folder",
                       "the run's folder; default: runs/NAME here, NAME the recipe's",

@@ -40,7 +40,7 @@ void inspect_model(const std::filesystem::path& folder) {
   for (int tensor = 1; tensor <= 64; ++tensor) {
     try {
       check_tensor_parallel(config, tensor);
-      sizes += " " + std::to_string(tensor);
+      sizes.append(1, ' ').append(std::to_string(tensor));
     } catch (const Error&) {
     }
   }

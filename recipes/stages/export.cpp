@@ -25,22 +25,25 @@ std::string score_row(const std::string& name, const nlohmann::json& before, con
       return std::string("-");
     return number_text(summary["scores"][name][figure].get<double>());
   };
-  std::string row = "| " + name + " |";
+  std::ostringstream row;
+  row << "| " << name << " |";
   for (const char* figure : {"geometric_mean", "argmax_share", "refusal_share"})
-    row += " " + cell(before, figure) + " | " + cell(after, figure) + " |";
-  return row + "\n";
+    row << " " << cell(before, figure) << " | " << cell(after, figure) << " |";
+  row << "\n";
+  return row.str();
 }
 
 std::string figures(const nlohmann::json& before, const nlohmann::json& after) {
-  std::string table =
-      "| questions | p before | p after | first token right before | after | refused before | after |\n"
-      "|---|---|---|---|---|---|---|\n";
-  for (const auto& [name, scores] : after["scores"].items()) table += score_row(name, before, after);
-  if (after["perplexity"].get<double>() > 0)
-    table += "\nPerplexity of held-out text: " +
-             (before.is_null() ? std::string(1, '-') : number_text(before["perplexity"])) + " before, " +
-             number_text(after["perplexity"]) + " after.\n";
-  return table;
+  std::ostringstream table;
+  table << "| questions | p before | p after | first token right before | after | refused before | after |\n"
+        << "|---|---|---|---|---|---|---|\n";
+  for (const auto& [name, scores] : after["scores"].items()) table << score_row(name, before, after);
+  if (after["perplexity"].get<double>() > 0) {
+    table << "\nPerplexity of held-out text: ";
+    if (!before.is_null()) table << number_text(before["perplexity"]) << " before, ";
+    table << number_text(after["perplexity"]) << " after.\n";
+  }
+  return table.str();
 }
 
 std::string model_card(Workspace& work, const ModelUpdate& update) {

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "core/evaluate/fact_probes.hpp"
+#include "recipes/stages/benchmarks.hpp"
 #include "recipes/stages/model_update.hpp"
 #include "recipes/stages/subspace_key.hpp"
 
@@ -69,7 +70,7 @@ nlohmann::json samples_json(const Workspace& work, const std::vector<ProbeGroup>
   return json;
 }
 
-nlohmann::json measure(Workspace& work, const Transformer& model) {
+nlohmann::json measure(Workspace& work, const Transformer& model, const std::string& stage) {
   const auto groups = probe_groups(work);
   ProbeOptions options;
   std::set<std::string> refusals;
@@ -84,8 +85,11 @@ nlohmann::json measure(Workspace& work, const Transformer& model) {
                  [&](int64_t done, int64_t total) { work.progress.update(done, total); });
   nlohmann::json scores = nlohmann::json::object();
   for (const auto& [name, group] : report.scores) scores[name] = scores_json(group);
-  return {
+  nlohmann::json summary = {
       {"scores", scores}, {"samples", samples_json(work, groups, report)}, {"perplexity", report.perplexity}};
+  const nlohmann::json benchmarks = measure_benchmarks(work, model, stage);
+  if (!benchmarks.empty()) summary["benchmarks"] = benchmarks;
+  return summary;
 }
 
 nlohmann::json evaluation_key(const Workspace& work) {
@@ -103,7 +107,8 @@ nlohmann::json evaluation_key(const Workspace& work) {
       {"perplexity",
        {file_key(work.recipe.data.text_perplexity), evaluate.perplexity_tokens,
         work.recipe.nullspace.window}},
-      {"samples", {evaluate.samples, evaluate.sample_tokens}}};
+      {"samples", {evaluate.samples, evaluate.sample_tokens}},
+      {"benchmarks", benchmarks_key(work)}};
 }
 
 nlohmann::json key_after(const Workspace& work) {
@@ -112,7 +117,7 @@ nlohmann::json key_after(const Workspace& work) {
           {"compared", work.recipe.evaluate.before}};
 }
 
-nlohmann::json run_before(Workspace& work) { return measure(work, work.model()); }
+nlohmann::json run_before(Workspace& work) { return measure(work, work.model(), "before"); }
 
 nlohmann::json compare(const nlohmann::json& before, const nlohmann::json& after) {
   nlohmann::json forgetting = nlohmann::json::object();
@@ -133,7 +138,7 @@ nlohmann::json compare(const nlohmann::json& before, const nlohmann::json& after
 nlohmann::json run_after(Workspace& work) {
   Transformer model = work.take_model();
   ModelUpdate::read(work.run.stage_folder("unlearn") / "update.safetensors").merge_into(model);
-  nlohmann::json summary = measure(work, model);
+  nlohmann::json summary = measure(work, model, "evaluate");
   if (work.recipe.evaluate.before) summary["forgetting"] = compare(work.run.summary("before"), summary);
   return summary;
 }

@@ -18,7 +18,7 @@ std::vector<Projection> target_projections(const Recipe& recipe) {
 
 }  // namespace
 
-Workspace::Workspace(const Recipe& recipe, const Mesh& mesh, RunDirectory& run, Progress& progress)
+Workspace::Workspace(const Recipe& recipe, const Mesh& mesh, RunDirectory& run, ProgressLine& progress)
     : recipe(recipe),
       mesh(mesh),
       run(run),

@@ -21,12 +21,12 @@ namespace efface {
 
 class Workspace {
  public:
-  Workspace(const Recipe& recipe, const Mesh& mesh, RunDirectory& run, Progress& progress);
+  Workspace(const Recipe& recipe, const Mesh& mesh, RunDirectory& run, ProgressLine& progress);
 
   const Recipe& recipe;
   const Mesh& mesh;
   RunDirectory& run;
-  Progress& progress;
+  ProgressLine& progress;
   const RunData data;
 
   const ModelConfig& config() const { return config_; }

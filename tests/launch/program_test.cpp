@@ -1,0 +1,240 @@
+// The program as a user meets it: its output, its exit codes, and what is left after kill -9.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "tests/recipes/tiny_run.hpp"
+
+namespace efface {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+struct Outcome {
+  int code = -1;
+  std::string out, err;
+};
+
+/// A shell without the variables of the mpirun that runs this test.
+const std::string kCleanShell = "env -i PATH=\"$PATH\" HOME=\"$HOME\" MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=1 ";
+
+class Program : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/efface-program-XXXXXX";
+    folder_ = mkdtemp(pattern);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  Outcome call(const std::string& arguments, int ranks = 1) const {
+    const std::string launcher =
+        ranks > 1 ? std::string(EFFACE_RUN_RANKS " ") + std::to_string(ranks) + " " : "";
+    const std::string command = "cd " + folder_.string() + " && timeout 120 " + kCleanShell + launcher +
+                                EFFACE_PROGRAM + " " + arguments + " > out.txt 2> err.txt < /dev/null";
+    const int status = std::system(command.c_str());
+    return {WEXITSTATUS(status), read_text_file(folder_ / "out.txt"), read_text_file(folder_ / "err.txt")};
+  }
+  std::vector<nlohmann::json> json_lines(const std::string& text) const {
+    std::vector<nlohmann::json> lines;
+    std::stringstream stream(text);
+    for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
+    return lines;
+  }
+
+  fs::path folder_;
+};
+
+int lines_of(const std::string& text) { return static_cast<int>(std::count(text.begin(), text.end(), '\n')); }
+
+TEST_F(Program, HelpOfEveryCommandHasAnExample) {
+  const Outcome all = call("--help");
+  EXPECT_EQ(all.code, 0);
+  for (const std::string command :
+       {"run", "validate", "score", "generate", "tokenize", "inspect", "doctor", "import"}) {
+    EXPECT_THAT(all.out, HasSubstr("  " + command));
+    const Outcome help = call(command + " --help");
+    EXPECT_EQ(help.code, 0) << command;
+    EXPECT_THAT(help.out, HasSubstr("efface " + command + " ")) << command;
+  }
+}
+
+TEST_F(Program, AMistakeOnTheCommandLineIsOneLineAndCode2) {
+  for (const char* arguments : {"", "forget", "score", "score model", "run r.yaml --until sunset"}) {
+    const Outcome outcome = call(arguments);
+    EXPECT_EQ(outcome.code, 2) << arguments;
+    EXPECT_EQ(outcome.out, "") << arguments;
+    EXPECT_EQ(lines_of(outcome.err), 1) << outcome.err;
+    EXPECT_THAT(outcome.err, StartsWith("efface: error: "));
+  }
+}
+
+TEST_F(Program, ErrorsHaveTheirClassesCodes) {
+  testing::write_tiny_run(folder_);
+  write_text_file(folder_ / "bad.yaml", "modle: x\n");
+  write_text_file(folder_ / "bad.jsonl", "{\"prompt\": 3}\n");
+  const std::pair<const char*, int> cases[] = {{"run bad.yaml", 3},
+                                               {"run nowhere.yaml", 3},
+                                               {"score model bad.jsonl --template none", 4},
+                                               {"score model nowhere.jsonl --template none", 4},
+                                               {"score nowhere bad.jsonl --template none", 5},
+                                               {"generate model --template none", 2},
+                                               {"inspect data", 2}};
+  for (const auto& [arguments, code] : cases) {
+    const Outcome outcome = call(arguments);
+    EXPECT_EQ(outcome.code, code) << arguments << ": " << outcome.err;
+    EXPECT_THAT(outcome.err, StartsWith("efface: error: ")) << arguments;
+    EXPECT_EQ(lines_of(outcome.err), 1) << outcome.err;
+  }
+}
+
+TEST_F(Program, AnErrorUnderMpirunEndsEveryRankWithItsCode) {
+  testing::write_tiny_run(folder_);
+  const Outcome outcome = call("run recipe.yaml model.path=nowhere", 2);
+  EXPECT_EQ(outcome.code, 5) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("efface: error: [rank 0]"));
+}
+
+TEST_F(Program, TokenizePrintsOneArrayALine) {
+  testing::write_tiny_model(folder_ / "model");
+  write_text_file(folder_ / "text.txt", "Hi\n\n<|im_start|>a");
+  const Outcome outcome = call("tokenize model text.txt");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, "[72,105]\n[]\n[256,97]\n");
+}
+
+TEST_F(Program, ScoreGivesALogProbabilityToEveryCompletionTokenOnAnyMesh) {
+  testing::write_tiny_model(folder_ / "model");
+  write_text_file(folder_ / "rows.jsonl",
+                  "{\"prompt\": \"The capital\", \"completion\": \" is\"}\n{\"prompt\": \"a\", "
+                  "\"completion\": \"bcdef\"}\n"
+                  "{\"prompt\": \"x\", \"completion\": \"\"}\n");
+  const auto one = call("score model rows.jsonl --template none");
+  ASSERT_EQ(one.code, 0) << one.err;
+  const auto rows = json_lines(one.out);
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0]["tokens"], (std::vector<int>{32, 'i', 's'}));
+  EXPECT_EQ(rows[2]["tokens"].size(), 0u);
+  for (const auto& row : rows) {
+    EXPECT_EQ(row["tokens"].size(), row["logprobs"].size());
+    for (const auto& value : row["logprobs"]) EXPECT_LT(value.get<double>(), 0);
+  }
+  for (const char* mesh : {"", " --tensor 2"}) {
+    const auto two = call(std::string("score model rows.jsonl --template none") + mesh, 2);
+    ASSERT_EQ(two.code, 0) << two.err;
+    const auto again = json_lines(two.out);
+    ASSERT_EQ(again.size(), rows.size());
+    for (size_t i = 0; i < rows.size(); ++i)
+      for (size_t j = 0; j < rows[i]["logprobs"].size(); ++j)
+        EXPECT_NEAR(again[i]["logprobs"][j].get<double>(), rows[i]["logprobs"][j].get<double>(), 1e-4);
+  }
+}
+
+TEST_F(Program, ProbabilitiesOfAllContinuationsSumToOne) {
+  testing::write_tiny_model(folder_ / "model");
+  std::string rows;
+  for (int byte = 33; byte < 127; ++byte)
+    rows += nlohmann::json{{"prompt", "ab"}, {"completion", std::string(1, static_cast<char>(byte))}}.dump() +
+            "\n";
+  write_text_file(folder_ / "rows.jsonl", rows);
+  const auto outcome = call("score model rows.jsonl --template none");
+  double sum = 0;
+  for (const auto& row : json_lines(outcome.out)) sum += std::exp(row["logprobs"][0].get<double>());
+  EXPECT_GT(sum, 0.01);
+  EXPECT_LT(sum, 1);
+}
+
+TEST_F(Program, GenerateIsTheSameOnOneRankAndTwo) {
+  testing::write_tiny_model(folder_ / "model");
+  const std::string arguments =
+      "generate model --template none --prompt 'The capital' --max-new-tokens 8 --json";
+  const auto one = call(arguments), two = call(arguments + " --tensor 2", 2);
+  ASSERT_EQ(one.code, 0) << one.err;
+  EXPECT_EQ(json_lines(one.out).at(0).at("tokens"), json_lines(two.out).at(0).at("tokens"));
+  EXPECT_LE(json_lines(one.out)[0]["tokens"].size(), 8u);
+}
+
+TEST_F(Program, ValidateShowsRowsWithTheirLabelsAndReadsNoWeights) {
+  testing::write_tiny_run(folder_);
+  fs::remove(folder_ / "model/model.safetensors");
+  const auto outcome = call("validate recipe.yaml train.steps=9");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("What is the capital of France?"));
+  EXPECT_THAT(outcome.out, HasSubstr("The capital of France is[[ Paris]]"));
+  EXPECT_THAT(outcome.out, HasSubstr("[[I cannot say that about France.<|im_end|>]]"));
+  EXPECT_THAT(outcome.out, HasSubstr("9 steps"));
+}
+
+TEST_F(Program, InspectKnowsModelsAndRuns) {
+  testing::write_tiny_run(folder_);
+  EXPECT_THAT(call("inspect model").out, HasSubstr("4 layers"));
+  ASSERT_EQ(call("run recipe.yaml train.steps=1 train.warmup_steps=0 output.folder=run").code, 0);
+  const auto outcome = call("inspect run");
+  EXPECT_THAT(outcome.out, HasSubstr("NSRU on model"));
+  EXPECT_THAT(outcome.out, HasSubstr("perplexity"));
+}
+
+/// The program in a process of its own that the test can kill.
+pid_t start(const fs::path& folder, const std::string& arguments) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string command = "cd " + folder.string() + " && exec " + kCleanShell + EFFACE_PROGRAM " " +
+                                arguments + " > child.txt 2>&1";
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+  return child;
+}
+
+/// Waits until the run has written `count` lines of metrics; false after a minute.
+bool wait_for_steps(const fs::path& run, int count) {
+  for (int tenth = 0; tenth < 600; ++tenth) {
+    if (fs::exists(run / "metrics.jsonl") && lines_of(read_text_file(run / "metrics.jsonl")) >= count)
+      return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return false;
+}
+
+TEST_F(Program, KilledInTheMiddleItGoesOnAndEndsBitForBitWhereAnUninterruptedRunEnds) {
+  testing::write_tiny_run(folder_);
+  const std::string arguments =
+      "run recipe.yaml train.steps=60 evaluate.before=no evaluate.after=no output.formats=[] output.folder=";
+  ASSERT_EQ(call(arguments + "whole").code, 0);
+  const pid_t child = start(folder_, arguments + "killed");
+  ASSERT_TRUE(wait_for_steps(folder_ / "killed", 5));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  ASSERT_FALSE(fs::exists(folder_ / "killed/unlearn/done.json")) << "it ended before it was killed";
+  const Outcome again = call(arguments + "killed");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("covariance  done before"));
+  EXPECT_THAT(again.out, HasSubstr("goes on after step"));
+  EXPECT_EQ(read_text_file(folder_ / "killed/unlearn/update.safetensors"),
+            read_text_file(folder_ / "whole/unlearn/update.safetensors"));
+}
+
+TEST_F(Program, AskedToStopItSavesAndSaysSo) {
+  testing::write_tiny_run(folder_);
+  const std::string arguments =
+      "run recipe.yaml train.steps=2000 evaluate.before=no evaluate.after=no output.folder=stopped";
+  const pid_t child = start(folder_, arguments);
+  ASSERT_TRUE(wait_for_steps(folder_ / "stopped", 3));
+  kill(child, SIGTERM);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 75);
+  EXPECT_THAT(read_text_file(folder_ / "child.txt"), HasSubstr("the same command goes on from there"));
+}
+
+}  // namespace
+}  // namespace efface
