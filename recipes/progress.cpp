@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <iomanip>
 #include <iostream>
 #include <sstream>
@@ -12,11 +14,18 @@
 
 namespace efface {
 
+bool output_is_terminal() {
+  if (isatty(STDOUT_FILENO) != 1) return false;
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr) return true;
+  // mpirun gives its ranks a pseudo-terminal wherever its own output goes: what that is decides.
+  std::error_code error;
+  const auto target =
+      std::filesystem::read_symlink("/proc/" + std::to_string(getppid()) + "/fd/1", error).string();
+  return target.rfind("/dev/pts/", 0) == 0 || target.rfind("/dev/tty", 0) == 0;
+}
+
 ProgressLine::ProgressLine(bool is_root)
-    : is_root_(is_root),
-      terminal_(isatty(STDOUT_FILENO) == 1),
-      begun_(Clock::now()),
-      last_sign_(Clock::now()) {}
+    : is_root_(is_root), terminal_(output_is_terminal()), begun_(Clock::now()), last_sign_(Clock::now()) {}
 
 void ProgressLine::begin(const std::string& stage, const std::string& unit) {
   stage_ = stage;

@@ -10,6 +10,10 @@
 
 namespace efface {
 
+/// Whether a person watches standard output, under mpirun too: lines are then rewritten in place, and
+/// coloured.
+bool output_is_terminal();
+
 class ProgressLine {
  public:
   /// On a terminal the running line is rewritten in place; otherwise a plain line appears every ten seconds.

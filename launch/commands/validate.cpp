@@ -1,11 +1,11 @@
 // efface validate RECIPE: everything that can be known without computing, and what training rows look like.
-#include <unistd.h>
 
 #include <iostream>
 
 #include "core/model/config.hpp"
 #include "distributed/error.hpp"
 #include "launch/commands/command.hpp"
+#include "recipes/progress.hpp"
 #include "recipes/recipe.hpp"
 #include "recipes/training_rows.hpp"
 
@@ -14,7 +14,7 @@ namespace {
 
 /// The prompt as it is, the labels in colour (or between brackets where there is no terminal).
 void print_row(const std::string& title, const Tokenizer& tokenizer, const TokenRow& row) {
-  const bool colour = isatty(STDOUT_FILENO) == 1;
+  const bool colour = output_is_terminal();
   const auto middle = row.ids.begin() + row.prompt_length;
   std::cout << "\n--- " << title << ": " << row.ids.size() << " tokens, " << row.labels()
             << " of them labels\n"

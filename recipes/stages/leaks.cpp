@@ -63,12 +63,12 @@ nlohmann::json measure_constraint(Workspace& work, const ModelUpdate& update) {
     work.progress.update(static_cast<int64_t>(i) + 1, static_cast<int64_t>(inputs.size()));
   }
   std::map<std::string, nlohmann::json> all;
-  for (int rank = 0; rank < world.size(); ++rank)
-    for (auto& [name, row] :
-         nlohmann::json::parse(
-             world.broadcast(rank == world.rank() ? nlohmann::json(mine).dump() : std::string(), rank))
-             .items())
-      all[name] = row;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    // A name of its own: items() of a temporary would outlive it.
+    const auto theirs = nlohmann::json::parse(
+        world.broadcast(rank == world.rank() ? nlohmann::json(mine).dump() : std::string(), rank));
+    for (const auto& [name, row] : theirs.items()) all[name] = row;
+  }
   double worst = 0;
   result["modules"] = nlohmann::json::array();
   for (const auto& module : modules) {
