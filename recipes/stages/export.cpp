@@ -94,7 +94,7 @@ nlohmann::json run(Workspace& work) {
 std::string line(const nlohmann::json& summary) {
   std::string text;
   for (const auto& [format, what] : summary.items())
-    text += (text.empty() ? "" : ", ") + what["folder"].get<std::string>();
+    if (what.is_object()) text += (text.empty() ? "" : ", ") + what["folder"].get<std::string>();
   if (summary.contains("huggingface"))
     text += " (" + std::to_string(summary["huggingface"]["changed"].get<int64_t>()) + " of " +
             std::to_string(summary["huggingface"]["tensors"].get<int64_t>()) + " tensors changed)";

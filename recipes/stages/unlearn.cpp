@@ -112,7 +112,8 @@ void train(Workspace& work, Trainer& trainer, const std::filesystem::path& check
     work.progress.update(trainer.steps_done(), section.steps, "loss " + number_text(report.loss));
     const bool asked_to_stop = stop_was_asked(work.mesh.world);
     const bool due = section.checkpoint_every > 0 && trainer.steps_done() % section.checkpoint_every == 0;
-    if (due || asked_to_stop) {
+    const bool last = trainer.steps_done() == section.steps;
+    if (due || asked_to_stop || last) {
       trainer.save(checkpoint);
       if (work.mesh.is_root()) write_text_file(checkpoint.parent_path() / "steps.json", steps.dump() + "\n");
     }
@@ -162,7 +163,6 @@ nlohmann::json run(Workspace& work) {
   if (resumed) work.progress.say("unlearn     goes on after step " + std::to_string(resumed_at));
   nlohmann::json steps = earlier_steps(folder / "steps.json", resumed_at);
   train(work, trainer, checkpoint, steps);
-  trainer.save(checkpoint);
 
   const ModelUpdate update = update_of(trainer, method->trains());
   if (work.mesh.is_root()) update.write(folder / "update.safetensors");
