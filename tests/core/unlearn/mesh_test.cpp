@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "core/unlearn/parameters.hpp"
 #include "distributed/error.hpp"
 #include "tests/core/unlearn/tiny.hpp"
 
@@ -133,6 +134,17 @@ TEST(EveryMesh, GradientIsThatOfFiniteDifferences) {
   // Steps 1 and 2 draw the same five records in another order: the same loss.
   const double slope = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5;
   EXPECT_NEAR((gradient * direction).sum().item<double>(), slope, 1e-5 * std::abs(slope) + 1e-8);
+}
+
+TEST(EveryMesh, OneDriftedBitIsNoticed) {
+  EFFACE_NEEDS_RANKS(testing::world().size() > 1);
+  auto copies = at::ones({1000});
+  EXPECT_NO_THROW(check_same_bits(copies, testing::world(), "copies"));
+  if (testing::world().rank() == 1) copies[500] = 1 + 1e-7;
+  EXPECT_THROW(check_same_bits(copies, testing::world(), "copies"), Error);
+  auto swapped = at::arange(4, at::kDouble);
+  if (testing::world().rank() == 1) swapped = swapped.flip(0);
+  EXPECT_THROW(check_same_bits(swapped, testing::world(), "copies"), Error);
 }
 
 TEST(EveryMesh, ARankWithoutRowsStillJoins) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "tests/core/unlearn/tiny.hpp"
 
@@ -140,6 +141,59 @@ TEST(Nsru, AWeightOfZeroMakesItsRowsCostNothing) {
   EXPECT_FLOAT_EQ(report.loss, report.parts.at("safe"));
 }
 
+TEST(Baselines, EachFollowsItsFormula) {
+  // At step 0 the model is the frozen one (B = 0), or W0 itself (FineTune).
+  const testing::TemporaryFolder folder;
+  struct Baseline {
+    std::string method;
+    MethodArgs args;
+    RowRole role;
+    std::string part;
+    double weight;
+    std::function<double(const at::Tensor&)> formula;
+  };
+  const auto nll = [](const at::Tensor& log_p) { return -log_p.mean().item<double>(); };
+  const std::vector<Baseline> baselines = {
+      {"GradAscent", {}, RowRole::forget, "forget", 1, [&](const auto& log_p) { return -nll(log_p); }},
+      {"GradDiff",
+       {{"gamma", 2}},
+       RowRole::forget,
+       "forget",
+       2,
+       [&](const auto& log_p) { return -nll(log_p); }},
+      {"GradDiff", {{"alpha", 3}}, RowRole::retain, "retain", 3, nll},
+      {"NPO",
+       {{"beta", 0.4}},
+       RowRole::forget,
+       "forget",
+       1,
+       [](const auto&) { return 2 / 0.4 * std::log(2.0); }},
+      {"SimNPO",
+       {{"beta", 2}, {"delta", 0.5}, {"gamma", 0.7}},
+       RowRole::forget,
+       "forget",
+       0.7,
+       [&](const auto& log_p) { return -log_sigmoid(2 * (nll(log_p) - 0.5)); }},
+      {"FineTune", {}, RowRole::retain, "nll", 1, nll},
+  };
+  for (const Baseline& baseline : baselines) {
+    auto options = options_for(baseline.method);
+    options.args = baseline.args;
+    options.train.initial_noise = 0;
+    AloneRun run(options, folder);
+    const auto batch = run.trainer->batch(0);
+    const double expected = mean_over(batch, baseline.role, [&](const TokenRow& row) {
+      return baseline.formula(log_probabilities(run.model, row));
+    });
+    const auto report = run.trainer->step();
+    EXPECT_NEAR(report.parts.at(baseline.part), expected, 1e-4 * std::abs(expected)) << baseline.method;
+    double others = report.loss - baseline.weight * report.parts.at(baseline.part);
+    for (const auto& [part, value] : report.parts)
+      if (part != baseline.part) others -= value;  // the other weight is 1
+    EXPECT_NEAR(others, 0, 1e-4 * std::abs(report.loss)) << baseline.method;
+  }
+}
+
 /// h and h0 at every token but a row's first, by a whole forward pass from the ids.
 std::pair<at::Tensor, at::Tensor> window_outputs(const AloneRun& run, const TokenRow& row) {
   const at::NoGradGuard no_grad;
@@ -179,6 +233,29 @@ TEST(Kuda, LossIsTheSaturatedDeviationOverAllTokensButTheFirst) {
   EXPECT_NEAR(report.parts.at("deviation"), deviations / forget_tokens, 1e-3 * deviations / forget_tokens);
   EXPECT_NEAR(report.parts.at("retain"), retain / retain_tokens, 1e-3 * retain / retain_tokens);
   EXPECT_NEAR(report.loss, report.parts.at("forget") + 2 * report.parts.at("retain"), 1e-5);
+}
+
+TEST(Rmu, SteersToOneVectorOfTheGivenLengthAndHoldsRetainText) {
+  const testing::TemporaryFolder folder;
+  auto options = options_for("RMU");
+  options.args = {{"steering_coeff", 6}, {"gamma", 2}, {"alpha", 3}};
+  AloneRun run(options, folder);
+  const auto random =
+      philox_uniform({0, "rmu_steering", ""}, 1, run.model.config().hidden_size).to(at::kDouble);
+  const auto target = random / random.norm() * 6;
+  at::Tensor forget = at::zeros({}, at::kDouble), retain = at::zeros({}, at::kDouble);
+  const auto batch = run.trainer->batch(0);
+  for (const TrainingRow& row : batch.rows) {
+    const auto [h, h0] = window_outputs(run, row.tokens);
+    if (row.role == RowRole::forget)
+      forget += (h - target).square().mean(-1).sum() / static_cast<double>(batch.global_tokens.at(row.role));
+    else
+      retain += (h - h0).square().mean(-1).sum() / static_cast<double>(batch.global_tokens.at(row.role));
+  }
+  const auto report = run.trainer->step();
+  EXPECT_NEAR(report.parts.at("forget"), forget.item<double>(), 1e-4 * forget.item<double>());
+  EXPECT_NEAR(report.parts.at("retain"), retain.item<double>(), 1e-3 * retain.item<double>());
+  EXPECT_NEAR(report.loss, 2 * report.parts.at("forget") + 3 * report.parts.at("retain"), 1e-4 * report.loss);
 }
 
 /// The first step's gradient of one down_proj, fp32 against fp64.
