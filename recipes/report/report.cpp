@@ -64,12 +64,15 @@ std::string headline(const Json& before, const Json& after) {
                     "less likely forgotten answer " + label);
   if (const double safe = score(after, "forget/reworded", "safe_share"); std::isfinite(safe))
     tiles += tile(percent(safe), "of never-trained wordings get exactly the safe response");
-  for (const auto& group : {"unseen", "neighbours_heldout", "unrelated"}) {
-    const std::string form = std::string(group) + "/trained";
-    const double was = score(before, form, "argmax_share"), is = score(after, form, "argmax_share");
+  for (const auto& [group, label] : std::map<std::string, std::string>{
+           {"unseen", "unseen facts"}, {"neighbours_heldout", "held-out neighbours"}}) {
+    const double was = score(before, group + "/trained", "argmax_share"),
+                 is = score(after, group + "/trained", "argmax_share");
     if (was > 0 && std::isfinite(is))
-      tiles += tile(percent(is / was), std::string(group) + " facts kept of those right before");
+      tiles += tile(percent(is / was), "of the " + label + " that were right before are right after");
   }
+  if (const double refused = score(after, "unrelated/trained", "refusal_share"); std::isfinite(refused))
+    tiles += tile(percent(refused), "of unrelated questions are refused");
   const double was = number(before, "perplexity"), is = number(after, "perplexity");
   if (was > 0 && is > 0)
     tiles += tile((is >= was ? "+" : "") + readable_number(100 * (is / was - 1)) + "%",

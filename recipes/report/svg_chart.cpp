@@ -93,14 +93,17 @@ std::string axes(const Scale& scale, const ChartOptions& options) {
            "\"/>";
     svg += text_at((begin + end) / 2, kTop + 12, "middle", "tick", options.band_label);
   }
-  const auto y_ticks = options.log_y ? ticks(std::ceil(scale.y_low), std::floor(scale.y_high), 5)
-                                     : ticks(scale.y_low, scale.y_high, 5);
+  // Whole decades where there are some to choose from.
+  const bool decades = options.log_y && std::floor(scale.y_high) - std::ceil(scale.y_low) >= 1;
+  const auto y_ticks =
+      decades ? ticks(std::ceil(scale.y_low), std::floor(scale.y_high),
+                      static_cast<int>(std::min(5.0, std::floor(scale.y_high) - std::ceil(scale.y_low))))
+              : ticks(scale.y_low, scale.y_high, 5);
   for (const double t : y_ticks) {
     const double y = scale.y(options.log_y ? std::pow(10.0, t) : t);
     svg += "<line class=\"grid\" x1=\"" + std::to_string(kLeft) + "\" x2=\"" + format("%.1f", right) +
            "\" y1=\"" + format("%.1f", y) + "\" y2=\"" + format("%.1f", y) + "\"/>";
-    svg += text_at(kLeft - 6, y + 4, "end", "tick",
-                   options.log_y ? "1e" + format("%.3g", t) : format("%.4g", t));
+    svg += text_at(kLeft - 6, y + 4, "end", "tick", readable_number(options.log_y ? std::pow(10.0, t) : t));
   }
   for (const double t : ticks(scale.x_low, scale.x_high, 8))
     svg += text_at(scale.x(t), bottom + 16, "middle", "tick", format("%.4g", t));
