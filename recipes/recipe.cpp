@@ -36,7 +36,11 @@ void drop_replaced_group(const std::string& override_text, const PathRules& rule
   const size_t value = override_text.find_first_not_of(' ', equals + 1);
   if (value == std::string::npos || override_text[value] != '{' || rules.kind(group) != PathKind::section)
     return;
-  std::erase_if(entries, [&](const YamlEntry& entry) { return entry.path.rfind(group + ".", 0) == 0; });
+  // Copied, not erased in place: assigning a YAML::Node changes every node that shares its content.
+  std::vector<YamlEntry> kept;
+  for (const auto& entry : entries)
+    if (entry.path.rfind(group + ".", 0) != 0) kept.push_back(entry);
+  entries.swap(kept);
 }
 
 void check_method_args(Recipe& recipe) {
@@ -157,6 +161,8 @@ Recipe parse_recipe(const std::string& text, const std::filesystem::path& file,
                   file.filename().string() + ": '" + key.path + "' is missing: " + key.help);
   if (recipe.output.folder.empty())
     recipe.output.folder = std::filesystem::current_path() / "runs" / file.stem();
+  if (!recipe.where.count("train.warmup_steps"))
+    recipe.train.warmup_steps = std::min(recipe.train.warmup_steps, recipe.train.steps);
   check_method_args(recipe);
   check_rows(recipe);
   check_sections(recipe);

@@ -351,10 +351,11 @@ std::string nearest_path(const std::string& path) {
       std::string candidate;
       for (size_t i = 0; i < length; ++i)
         candidate += (i ? "." : "") + (pattern[i] == "*" && i < wanted.size() ? wanted[i] : pattern[i]);
+      if (path.rfind(candidate + ".", 0) == 0) continue;  // the group it is already in
       const size_t longest = std::max(candidate.size(), path.size());
       double score = edit_distance(candidate, path) / static_cast<double>(longest);
       // The right last word in the wrong group is a better guess than any misspelling of all of it.
-      if (length == pattern.size() && pattern.back() == wanted.back()) score = std::min(score, 0.3);
+      if (length == pattern.size() && pattern.back() == wanted.back()) score = std::min(score, 0.2);
       if (score < best_score) best_score = score, best = candidate;
     }
   }

@@ -119,7 +119,7 @@ std::vector<YamlEntry> flatten_override(const std::string& override_text, const 
     const size_t dot = path.rfind('.');
     YAML::Node outer(YAML::NodeType::Map);
     outer[dot == std::string::npos ? path : path.substr(dot + 1)] = node;
-    node = outer;
+    node.reset(outer);
     if (dot == std::string::npos) break;
     path.resize(dot);
   }

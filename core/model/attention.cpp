@@ -68,7 +68,7 @@ at::Tensor select_group(const at::Tensor& x, const RowGroup& group) {
 /// Copies the group's padded [rows * length, ...] to its tokens of `x`.
 void return_group(at::Tensor& x, const RowGroup& group, const at::Tensor& padded) {
   if (group.gather.defined())
-    x.index_copy_(0, group.tokens, padded.index_select(0, group.places));
+    x.index_copy_(0, group.tokens, padded.index_select(0, group.places).to(x.scalar_type()));
   else
     x.narrow(0, group.first_token, group.rows * group.length).copy_(padded);
 }
@@ -85,7 +85,10 @@ struct PlanHolder : torch::CustomClassHolder {
 };
 
 /// bf16 goes through the fp32 flash kernel: on short rows its own takes six times as long backwards.
-at::Tensor widen(const at::Tensor& x) { return x.to(accumulation_type(x.scalar_type())); }
+at::ScalarType attention_type(at::ScalarType dtype, at::Device device) {
+  return device.is_cpu() ? accumulation_type(dtype) : dtype;
+}
+at::Tensor widen(const at::Tensor& x) { return x.to(attention_type(x.scalar_type(), x.device())); }
 
 /// RoPE in place, then the CPU flash kernel for each group; the backward writes dq, dk, dv into one fresh
 /// matrix and turns it back in place.
@@ -217,19 +220,27 @@ at::Tensor attend_rotated(const at::Tensor& rotated_qkv, const AttentionShape& s
                           const AttentionPlan& plan) {
   const at::NoGradGuard no_grad;
   at::Tensor output = at::empty({rotated_qkv.size(0), shape.heads * shape.head_dim}, rotated_qkv.options());
+  const at::Tensor wide = widen(rotated_qkv);
   for (const RowGroup& group : plan.groups) {
-    const Heads heads = split_heads(select_group(rotated_qkv, group), shape, group.rows, group.length);
-    return_group(
-        output, group,
-        merge_heads(at::scaled_dot_product_attention(heads.q, heads.k, heads.v, {}, 0.0, /*is_causal=*/true,
-                                                     /*scale=*/{}, /*enable_gqa=*/true)));
+    const Heads heads = split_heads(select_group(wide, group), shape, group.rows, group.length);
+    return_group(output, group,
+                 merge_heads(at::scaled_dot_product_attention(heads.q, heads.k, heads.v, {}, 0.0,
+                                                              /*is_causal=*/true, /*scale=*/{},
+                                                              /*enable_gqa=*/true)));
   }
   return output;
 }
 
+KeyValueCache make_cache(const AttentionShape& shape, int64_t rows, int64_t capacity, at::ScalarType dtype,
+                         at::Device device) {
+  const auto options = at::TensorOptions(device).dtype(attention_type(dtype, device));
+  const std::vector<int64_t> size = {rows, shape.kv_heads, capacity, shape.head_dim};
+  return {at::zeros(size, options), at::zeros(size, options)};
+}
+
 void store_keys_values(KeyValueCache& cache, const at::Tensor& rotated_qkv, const AttentionShape& shape,
                        const at::Tensor& rows, const at::Tensor& positions) {
-  const at::Tensor heads = rotated_qkv.view({rotated_qkv.size(0), -1, shape.head_dim});
+  const at::Tensor heads = widen(rotated_qkv).view({rotated_qkv.size(0), -1, shape.head_dim});
   // Index tensors on both sides of a slice put the indexed dimension first: [tokens, kv_heads, head_dim].
   using at::indexing::Slice;
   cache.keys.index_put_({rows, Slice(), positions}, heads.narrow(1, shape.heads, shape.kv_heads));
@@ -240,11 +251,12 @@ void store_keys_values(KeyValueCache& cache, const at::Tensor& rotated_qkv, cons
 at::Tensor attend_to_cache(const at::Tensor& rotated_qkv, const AttentionShape& shape,
                            const KeyValueCache& cache, const at::Tensor& mask) {
   const int64_t rows = rotated_qkv.size(0), length = mask.size(3);
-  const at::Tensor q =
-      rotated_qkv.narrow(1, 0, shape.heads * shape.head_dim).reshape({rows, shape.heads, 1, shape.head_dim});
-  return merge_heads(at::scaled_dot_product_attention(
+  const at::Tensor q = widen(rotated_qkv.narrow(1, 0, shape.heads * shape.head_dim))
+                           .reshape({rows, shape.heads, 1, shape.head_dim});
+  const at::Tensor attended = at::scaled_dot_product_attention(
       q, cache.keys.narrow(2, 0, length), cache.values.narrow(2, 0, length), mask, 0.0,
-      /*is_causal=*/false, /*scale=*/{}, /*enable_gqa=*/true));
+      /*is_causal=*/false, /*scale=*/{}, /*enable_gqa=*/true);
+  return merge_heads(attended).to(rotated_qkv.scalar_type());
 }
 
 }  // namespace efface

@@ -48,10 +48,13 @@ at::Tensor attend_composed(const at::Tensor& qkv, const AttentionShape& shape, c
 at::Tensor attend_rotated(const at::Tensor& rotated_qkv, const AttentionShape& shape,
                           const AttentionPlan& plan);
 
-/// Keys and values of one layer of every sequence being generated: [rows, kv_heads, capacity, head_dim].
+/// Keys and values of one layer of every sequence being generated: [rows, kv_heads, capacity, head_dim]; on
+/// the CPU in the dtype that attention is computed in there, fp32 for a bf16 layer.
 struct KeyValueCache {
   at::Tensor keys, values;
 };
+KeyValueCache make_cache(const AttentionShape& shape, int64_t rows, int64_t capacity, at::ScalarType dtype,
+                         at::Device device);
 
 /// Writes k and v of the rotated `qkv` [tokens, width] at (rows[i], positions[i]).
 void store_keys_values(KeyValueCache& cache, const at::Tensor& rotated_qkv, const AttentionShape& shape,

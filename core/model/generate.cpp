@@ -55,11 +55,8 @@ std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::v
   }
   const RaggedBatch batch = make_batch(rows, device);
   const int64_t capacity = *std::max_element(running.length.begin(), running.length.end()) + max_new_tokens;
-  for (const DecoderLayer& layer : state.weights.layers) {
-    const auto options = at::TensorOptions(device).dtype(layer.dtype);
-    const std::vector<int64_t> size = {batch.rows(), shape.kv_heads, capacity, shape.head_dim};
-    running.caches.push_back({at::zeros(size, options), at::zeros(size, options)});
-  }
+  for (const DecoderLayer& layer : state.weights.layers)
+    running.caches.push_back(make_cache(shape, batch.rows(), capacity, layer.dtype, device));
 
   const auto run = [&](at::Tensor hidden, const State::Attention& attention) {
     for (int i = 0; i < static_cast<int>(state.weights.layers.size()); ++i)

@@ -56,7 +56,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &reduced = saved[3];
-    const at::Tensor& dy = gradients[0];
+    const at::Tensor dy = gradients[0].contiguous();
     variable_list result(7);
 
     if (context->needs_input_grad(0)) result[0] = matrix_product(dy, weight);

@@ -14,9 +14,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Rows for which logits are held at a time: about 32 MB of fp32.
+/// Rows for which logits are held at a time: under 32 MiB of fp32, above which glibc's allocator returns a
+/// buffer to the system after each use.
 int64_t chunk_rows(const VocabShard& shard) {
-  return std::max<int64_t>(16, (int64_t{8} << 20) / std::max<int64_t>(1, shard.end - shard.begin));
+  const int64_t rows = (int64_t{7} << 20) / std::max<int64_t>(1, shard.end - shard.begin);
+  return std::max<int64_t>(16, rows / 16 * 16);
 }
 
 template <typename Visit>
@@ -27,7 +29,8 @@ void for_each_chunk(const VocabShard& shard, int64_t rows, Visit visit) {
 
 /// This rank's logits of some rows, fp32 or fp64. bf16 products are rounded to bf16, as a bf16 model's are.
 at::Tensor local_logits(const VocabShard& shard, const at::Tensor& hidden) {
-  return matrix_product(hidden, shard.weight.t()).to(accumulation_type(hidden.scalar_type()));
+  const auto dtype = shard.weight.scalar_type();
+  return matrix_product(hidden.to(dtype), shard.weight.t()).to(accumulation_type(dtype));
 }
 
 /// Where ids fall into this shard: [m] bool, and their local index (0 elsewhere).
@@ -96,7 +99,7 @@ at::Tensor embed_tokens(const VocabShard& shard, const at::Tensor& ids) {
 }
 
 at::Tensor vocab_log_probabilities(const VocabShard& shard, const at::Tensor& hidden, const at::Tensor& ids) {
-  const auto wide = accumulation_type(hidden.scalar_type());
+  const auto wide = accumulation_type(shard.weight.scalar_type());
   const int64_t rows = hidden.size(0);
   at::Tensor values = at::empty({rows}, hidden.options().dtype(wide).requires_grad(false));
   at::Tensor jacobian;
@@ -124,17 +127,16 @@ at::Tensor vocab_log_probabilities(const VocabShard& shard, const at::Tensor& hi
 
 at::Tensor vocab_kl_to_reference(const VocabShard& shard, const at::Tensor& hidden,
                                  const at::Tensor& reference) {
-  const auto wide = accumulation_type(hidden.scalar_type());
+  const auto wide = accumulation_type(shard.weight.scalar_type());
   const int64_t rows = hidden.size(0);
   at::Tensor values = at::empty({rows}, hidden.options().dtype(wide).requires_grad(false));
   at::Tensor jacobian;
   if (wants_gradient(hidden)) jacobian = at::empty({rows, hidden.size(1)}, values.options());
   {
     const at::NoGradGuard no_grad;
-    const at::Tensor frozen = reference.to(hidden.scalar_type());
     for_each_chunk(shard, rows, [&](int64_t begin, int64_t count) {
       at::Tensor logits = local_logits(shard, hidden.narrow(0, begin, count));
-      at::Tensor reference_logits = local_logits(shard, frozen.narrow(0, begin, count));
+      at::Tensor reference_logits = local_logits(shard, reference.narrow(0, begin, count));
       // With e = exp(logit - max) and Z its sum: KL = sum_j p_ref_j (l_ref_j - l_j) - log Z_ref + log Z,
       // l measured from its row's maximum.
       at::Tensor difference = reference_logits - logits;

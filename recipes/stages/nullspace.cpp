@@ -126,9 +126,17 @@ std::string line(const nlohmann::json& summary) {
                      number_text(100 * retained / count) + "% of the directions retained";
   if (heldout > 0)
     text += ", " + number_text(100 * outside / static_cast<double>(heldout)) + "% of held-out energy outside";
+  std::vector<std::string> warnings;
   for (const auto& input : summary["inputs"])
     for (const auto& warning : input["warnings"])
-      text += "\n  warning: " + input["input"].get<std::string>() + ": " + warning.get<std::string>();
+      warnings.push_back(input["input"].get<std::string>() + ": " + warning.get<std::string>());
+  constexpr size_t shown = 4;
+  for (size_t i = 0; i < std::min(shown, warnings.size()); ++i)
+    text.append("\n  warning: ").append(warnings[i]);
+  if (warnings.size() > shown)
+    text.append("\n  ... and ")
+        .append(std::to_string(warnings.size() - shown))
+        .append(" more, in the report");
   return text;
 }
 

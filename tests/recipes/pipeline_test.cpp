@@ -161,20 +161,26 @@ TEST_F(TinyRun, StopsWhereItIsTold) {
   EXPECT_FALSE(fs::exists(folder_ / "run/nullspace/done.json"));
 }
 
-TEST_F(TinyRun, WindowMethodsTraceTheirLayersAndChangeOnlyThese) {
-  run({"method=KUDA", "method_args={}", "train={steps: 4, rows: {forget: 4}, warmup_steps: 1}",
-       "trace.unlearning_window=2"});
-  const auto window = summary("trace").at("window");
-  EXPECT_EQ(window[1].get<int>() - window[0].get<int>(), 2);
-  EXPECT_GE(window[0].get<int>(), 1);  // layer 0 is excluded
+TEST_F(TinyRun, WindowMethodsChangeOnlyTheirLayers) {
+  run({"method=KUDA", "method_args={}",
+       "train={steps: 4, rows: {forget: 4}, warmup_steps: 1, layers: [1, 2]}"});
   const auto update = ModelUpdate::read(folder_ / "run/unlearn/update.safetensors");
   ASSERT_EQ(update.modules().size(), 2u);
   for (const auto& module : update.modules()) {
     EXPECT_EQ(module.projection, Projection::down);
-    EXPECT_GE(module.layer, window[0].get<int>());
-    EXPECT_LT(module.layer, window[1].get<int>());
+    EXPECT_GE(module.layer, 1);
+    EXPECT_LE(module.layer, 2);
   }
   EXPECT_FALSE(fs::exists(folder_ / "run/export/peft"));
+}
+
+TEST_F(TinyRun, TracingAModelThatKnowsNoneOfTheFactsSaysSo) {
+  try {
+    run({"method=KUDA", "method_args={}", "train={steps: 4, rows: {forget: 4}}"});
+    FAIL() << "traced";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorClass::data);
+  }
 }
 
 TEST_F(TinyRun, BaselinesRunWithAndWithoutTheProjection) {

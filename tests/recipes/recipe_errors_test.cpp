@@ -56,6 +56,7 @@ const BadRecipe kBadRecipes[] = {
      "lora_alpha: 8",
      {},
      "r.yaml:5: unknown key 'lora_alpha' — did you mean 'lora.lora_alpha'?"},
+    {"nothing_near_in_a_right_group", "train:\n  qqqqqqqqqq: 1", {}, "unknown key 'train.qqqqqqqqqq' — `efface"},
     {"nothing_near",
      "zzzzzzzz: 1",
      {},
@@ -133,7 +134,7 @@ const BadRecipe kBadRecipes[] = {
      "output:\n  formats: [gguf]",
      {},
      "'output.formats' is 'gguf', but must be one of huggingface, peft"},
-    {"unknown_dtype", "model:\n  path: m\n  dtype: fp16", {}, "must be one of fp32, bf16"},
+    {"unknown_dtype", "", {"model.dtype=fp16"}, "must be one of fp32, bf16"},
     // The method's own settings.
     {"unknown_argument",
      "method: NSRU\nmethod_args:\n  npo_bta: 1",

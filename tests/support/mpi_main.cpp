@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
     efface::testing::g_world = &world;
     auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
     if (world.rank() != 0) {
-      ::testing::GTEST_FLAG(output) = "";  // rank 0 alone writes the result file
+      delete listeners.Release(listeners.default_xml_generator());  // rank 0 alone writes the result file
       delete listeners.Release(listeners.default_result_printer());
       listeners.Append(new efface::testing::RankListener(world.rank()));
     }

@@ -114,6 +114,18 @@ TEST(Decoder, AWindowInFp32HasFp32StatesAndWeights) {
   EXPECT_GT(leaf.grad().norm().item<double>(), 0);
 }
 
+TEST(Decoder, AnFp32LastLayerOfABf16ModelReachesTheBf16Head) {
+  Transformer model = small_model(at::kBFloat16);
+  const RaggedBatch batch = ragged_batch(model.config(), {6, 3});
+  const at::Tensor plain = model.label_log_probabilities(batch);
+  model.set_layer_dtype(2, 3, at::kFloat);
+  const at::Tensor leaf = model.make_trainable({2, Projection::down});
+  const at::Tensor mixed = model.label_log_probabilities(batch);
+  EXPECT_LT(relative_error(mixed, plain), 2e-2);
+  mixed.sum().backward();
+  EXPECT_GT(leaf.grad().norm().item<double>(), 0);
+}
+
 TEST(Decoder, ATrainableModuleOfABf16LayerKeepsAnFp32Master) {
   Transformer model = small_model(at::kBFloat16);
   const at::Tensor leaf = model.make_trainable({0, Projection::gate});
