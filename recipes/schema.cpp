@@ -352,6 +352,12 @@ std::string nearest_path(const std::string& path) {
       for (size_t i = 0; i < length; ++i)
         candidate += (i ? "." : "") + (pattern[i] == "*" && i < wanted.size() ? wanted[i] : pattern[i]);
       if (path.rfind(candidate + ".", 0) == 0) continue;  // the group it is already in
+      if (pattern.back() == "*" && length == wanted.size()) {
+        // A free name fits anything: only a near group makes it a guess.
+        const std::string group = candidate.substr(0, candidate.rfind('.')),
+                          given = path.substr(0, path.rfind('.'));
+        if (edit_distance(group, given) > 2) continue;
+      }
       const size_t longest = std::max(candidate.size(), path.size());
       double score = edit_distance(candidate, path) / static_cast<double>(longest);
       // The right last word in the wrong group is a better guess than any misspelling of all of it.
