@@ -76,13 +76,14 @@ config = json.loads((pathlib.Path(arguments.model) / "config.json").read_text())
 h, inner, layers, vocab = (config[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"))
 kv = h * config["num_key_value_heads"] // config["num_attention_heads"]
 linear = layers * (2 * h * h + 2 * h * kv + 3 * h * inner)
+triangles = layers * (3 * h * h + inner * inner)  # a symmetric product, half of it
 tokens, answers = sum(lengths), sum(n - p for n, p in zip(lengths, prompts))
 adapters = layers * 16 * ((h + h) * 2 + (h + kv) * 2 + (h + inner) * 3)
 work = {
     "forward": 2 * tokens * linear,
     "lora_all": 2 * (2 * tokens * linear + 3 * tokens * adapters + 2 * (tokens - len(lengths)) * h * vocab),
     "lora_answer": 2 * (2 * tokens * linear + 3 * tokens * adapters + 2 * answers * h * vocab),
-    "covariance": 2 * tokens * linear + tokens * layers * (3 * h * h + inner * inner),
+    "covariance": 8 * tokens * (2 * linear + triangles),  # eight passes, as both workers do
     "product": 2 * 1024 * 1536 * 1536,
 }
 seconds = {name: {command: [] for command in work} for name in workers}
@@ -108,3 +109,6 @@ for command in ("forward", "lora_all", "lora_answer", "covariance"):
     ratios = [b / a for a, b in zip(seconds["efface"][command], seconds["reference"][command])]
     print(f"| {command} | {median['efface'][command]:.3f} | {median['reference'][command]:.3f} | "
           f"{statistics.median(ratios):.2f} | {work[command] / median['efface'][command] / rate:.2f} |")
+added = median["efface"]["covariance"] - 8 * median["efface"]["forward"]
+print(f"covariance adds {added / 8 / median['efface']['forward']:.2f} of the forward pass, "
+      f"{added * rate / (8 * tokens * triangles):.2f} times what its symmetric products take at the product rate")

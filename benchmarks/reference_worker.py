@@ -61,8 +61,11 @@ class Lora:
         Lora.optimizer.zero_grad(set_to_none=True)
 
 
+COVARIANCE_PASSES = 8  # forward passes of one "covariance", as step_worker.cpp's
+
+
 class Covariance:
-    """One-pass forward hooks, x^T x in fp32 for every linear input, as one writes it by hand."""
+    """Forward hooks, x^T x in fp32 for every linear input, as one writes it by hand."""
 
     def __call__(self):
         sums, handles, seen = {}, [], mask.reshape(-1).bool()
@@ -70,7 +73,10 @@ class Covariance:
         def hook(name):
             def on_input(module, arguments):
                 x = arguments[0].reshape(-1, arguments[0].shape[-1])[seen].float()
-                sums[name] = sums.get(name, 0) + x.T @ x
+                if name in sums:
+                    sums[name].addmm_(x.T, x)
+                else:
+                    sums[name] = x.T @ x
             return on_input
 
         for index, layer in enumerate(base.model.layers):
@@ -78,7 +84,8 @@ class Covariance:
                                  ("gate_up", layer.mlp.gate_proj), ("down", layer.mlp.down_proj)):
                 handles.append(module.register_forward_pre_hook(hook((index, name))))
         with torch.no_grad():
-            base.model(input_ids=ids, attention_mask=mask)
+            for _ in range(COVARIANCE_PASSES):
+                base.model(input_ids=ids, attention_mask=mask)
         for handle in handles:
             handle.remove()
 

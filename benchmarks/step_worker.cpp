@@ -16,10 +16,14 @@
 #include "core/unlearn/trainer.hpp"
 #include "distributed/communicator.hpp"
 #include "distributed/error.hpp"
+#include "distributed/memory.hpp"
 #include "distributed/mesh.hpp"
 
 namespace efface {
 namespace {
+
+/// Forward passes of one "covariance": as reference_worker.py's.
+constexpr int kCovariancePasses = 8;
 
 /// The rows of the file; labels on everything but the first token, or on the answers only.
 std::vector<TokenRow> read_rows(const std::string& file, bool answers_only) {
@@ -78,8 +82,10 @@ class Worker {
     CovarianceOptions options;
     options.skip_sinks = false;  // every token, as the other side does
     CovarianceAccumulator accumulator(model_.config(), mesh_, inputs, options);
-    const Taps& taps = accumulator.taps(batch_);
-    model_.run_layers(model_.embed(batch_), batch_, 0, -1, &taps);
+    for (int pass = 0; pass < kCovariancePasses; ++pass) {
+      const Taps& taps = accumulator.taps(batch_);
+      model_.run_layers(model_.embed(batch_), batch_, 0, -1, &taps);
+    }
     accumulator.finish();
   }
 
@@ -94,6 +100,7 @@ class Worker {
     options.steps = 1'000'000;
     options.learning_rate = 1e-5;
     options.rows_per_step = {{RowRole::retain, static_cast<int64_t>(pool.groups[RowRole::retain].size())}};
+    options.parameters = TrainedParameters::lora;
     options.projection = ProjectionPoint::none;
     trainer_.reset();
     model_.clear_adapters();
@@ -143,6 +150,7 @@ int serve(int argc, char** argv, const Communicator& world) {
 }  // namespace efface
 
 int main(int argc, char** argv) {
+  efface::keep_freed_memory();
   efface::MpiSession session(&argc, &argv);
   try {
     return efface::serve(argc, argv, session.world());

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "distributed/error.hpp"
+#include "distributed/memory.hpp"
 #include "launch/commands/command.hpp"
 
 namespace {
@@ -70,6 +71,7 @@ int run(int argc, char** argv, const Communicator& world) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  keep_freed_memory();
   MpiSession session(&argc, &argv);
   const Communicator world = session.world();
   try {
