@@ -69,7 +69,10 @@ def figures(folder):
     scores, was = after["scores"], before["scores"]
 
     def kept(group):
-        return scores[f"{group}/trained"]["argmax_share"] / was[f"{group}/trained"]["argmax_share"]
+        """Of the questions whose first token was right before, the share whose is right after."""
+        right_before = was[f"{group}/trained"]["first_is_argmax"]
+        right_after = scores[f"{group}/trained"]["first_is_argmax"]
+        return sum(a for a, b in zip(right_after, right_before) if b) / sum(right_before)
 
     result = {}
     for form in ("trained", "reworded", "bare"):

@@ -217,6 +217,7 @@ double ProbeScores::arithmetic_mean() const {
 double ProbeScores::argmax_share() const { return share(first_is_argmax); }
 double ProbeScores::safe_share() const { return share(safe_exact); }
 double ProbeScores::refusal_share() const { return share(refuses); }
+double ProbeScores::whole_refusal_share() const { return share(refuses_whole); }
 
 ProbeReport run_probes(const Transformer& model, const Tokenizer& tokenizer, const ChatTemplate& chat,
                        const std::vector<ProbeGroup>& groups, const std::vector<TokenRow>& perplexity_rows,

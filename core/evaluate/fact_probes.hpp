@@ -38,6 +38,7 @@ struct ProbeScores {
   double argmax_share() const;
   double safe_share() const;
   double refusal_share() const;
+  double whole_refusal_share() const;
 };
 
 /// form: "trained" (the question; in forget groups one paraphrase too), "reworded" and "bare" (forget groups

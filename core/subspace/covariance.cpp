@@ -54,7 +54,7 @@ struct CovarianceAccumulator::State {
   CovarianceOptions options;
   std::map<InputId, InputSum> inputs;
   Taps taps;
-  at::Tensor scratch;
+  ProductScratch scratch;
 
   // The pass under way.
   bool heldout = false;

@@ -3,10 +3,10 @@
 //
 // Rank r of the tensor group stores block rows r, fp64. Replicated inputs (qkv, gate_up) need no
 // communication; sharded ones (o, down) are all-gathered over the tensor group a batch at a time. Each
-// unordered pair of blocks is computed once (second_moment.hpp) and mirrored in finish(). Inputs go to fp32
-// whatever the model's dtype, products by BLAS in fp32, sums of products in fp64.
+// unordered pair of blocks is computed once (second_moment.hpp) and mirrored in finish(). Inputs go to fp32,
+// or stay bf16 where the processor multiplies bf16 into fp32; products are fp32, sums of products fp64.
 //
-// Memory beside the fp64 matrices, a rank: one buffer of 2,048 tokens of the widest input, up to 1,024
+// Memory beside the fp64 matrices, a rank: three buffers of 2,048 tokens of the widest input, up to 1,024
 // waiting tokens of each input (none where batches are that long), and, until the cap is fixed, the tokens of
 // capped inputs (cap_sample of them, rounded up to a pass).
 //

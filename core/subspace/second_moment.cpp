@@ -36,15 +36,31 @@ bool SecondMomentSum::needs_block(int block) const {
   return 2 * ((block - sum_.group.rank() + size) % size) <= size;
 }
 
-void SecondMomentSum::add(const at::Tensor& x) {
+void SecondMomentSum::add(const at::Tensor& x, ProductScratch& scratch) {
+  if (PackedColumns::suit(x))
+    add_packed(x, scratch);
+  else
+    add_by_blas(x, scratch);
+}
+
+void SecondMomentSum::add_packed(const at::Tensor& x, ProductScratch& scratch) {
+  scratch.mine.pack(x.narrow(1, sum_.offset, sum_.rows()));
+  for (const Part& part : parts_) {
+    if (!part.triangle) scratch.other.pack(x.narrow(1, part.column, part.columns));
+    add_outer_product(sum_.local.narrow(0, part.row, part.rows).narrow(1, part.column, part.columns),
+                      scratch.mine, part.triangle ? scratch.mine : scratch.other, part.triangle);
+  }
+}
+
+void SecondMomentSum::add_by_blas(const at::Tensor& x, ProductScratch& scratch) {
   const at::Tensor mine = x.narrow(1, sum_.offset, sum_.rows());
   for (const Part& part : parts_) {
     for (int64_t row = 0; row < part.rows; row += kPanel) {
       const int64_t rows = std::min(kPanel, part.rows - row);
       const int64_t columns = part.triangle ? row + rows : part.columns;
-      if (!panel_.defined() || panel_.numel() < rows * columns)
-        panel_ = at::empty({kPanel * std::max(columns, part.columns)}, x.options());
-      at::Tensor product = panel_.narrow(0, 0, rows * columns).view({rows, columns});
+      if (!scratch.panel.defined() || scratch.panel.numel() < rows * columns)
+        scratch.panel = at::empty({kPanel * std::max(columns, part.columns)}, x.options());
+      at::Tensor product = scratch.panel.narrow(0, 0, rows * columns).view({rows, columns});
       at::mm_out(product, mine.narrow(1, row, rows).t(), x.narrow(1, part.column, columns));
       sum_.local.narrow(0, part.row + row, rows)
           .narrow(1, part.column, columns)
@@ -54,7 +70,6 @@ void SecondMomentSum::add(const at::Tensor& x) {
 }
 
 BlockRows SecondMomentSum::finish(const Communicator& data) {
-  panel_.reset();
   if (data.size() > 1) data.all_reduce(sum_.local);
   mirror();
   return std::move(sum_);

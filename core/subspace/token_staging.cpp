@@ -21,7 +21,7 @@ void StagedSecondMoment::gather(at::Tensor into, const ColumnBlocks& blocks, con
     const int64_t columns = blocks[s].size(1);
     if (sum_.needs_block(static_cast<int>(s))) {
       at::Tensor part = into.narrow(1, column, columns);
-      if (blocks[s].scalar_type() == at::kFloat)
+      if (blocks[s].scalar_type() == dtype_)
         at::index_select_out(part, blocks[s], 0, index);
       else
         part.copy_(blocks[s].index_select(0, index));
@@ -31,8 +31,10 @@ void StagedSecondMoment::gather(at::Tensor into, const ColumnBlocks& blocks, con
 }
 
 void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index, const at::Tensor& scale,
-                             at::Tensor& scratch) {
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(index.device());
+                             ProductScratch& scratch) {
+  const bool as_it_is = !scale.defined() && index.is_cpu() && PackedColumns::suit(blocks[0].scalar_type());
+  dtype_ = as_it_is ? blocks[0].scalar_type() : at::kFloat;
+  const auto options = at::TensorOptions().dtype(dtype_).device(index.device());
   const int64_t tokens = index.numel();
   const auto take = [&](at::Tensor into, int64_t from) {
     gather(into, blocks, index.narrow(0, from, into.size(0)));
@@ -45,9 +47,10 @@ void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index
     return;
   }
 
-  if (!scratch.defined() || scratch.numel() < kProductTokens * n_)
-    scratch = at::empty({kProductTokens * n_}, options);
-  const at::Tensor buffer = scratch.narrow(0, 0, kProductTokens * n_).view({kProductTokens, n_});
+  if (!scratch.tokens.defined() || scratch.tokens.numel() < kProductTokens * n_)
+    scratch.tokens = at::empty({kProductTokens * n_}, options.dtype(at::kFloat));
+  const at::Tensor buffer =
+      scratch.tokens.view(dtype_).narrow(0, 0, kProductTokens * n_).view({kProductTokens, n_});
   int64_t filled = waiting_tokens_;
   if (filled > 0) buffer.narrow(0, 0, filled).copy_(waiting_.narrow(0, 0, filled));
   waiting_tokens_ = 0;
@@ -57,7 +60,7 @@ void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index
     filled += count;
     done += count;
     if (filled == kProductTokens || (done == tokens && filled >= kFewestTokens)) {
-      sum_.add(buffer.narrow(0, 0, filled));
+      sum_.add(buffer.narrow(0, 0, filled), scratch);
       filled = 0;
     }
   }
@@ -68,7 +71,10 @@ void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index
 }
 
 BlockRows StagedSecondMoment::finish(const Communicator& data) {
-  if (waiting_tokens_ > 0) sum_.add(waiting_.narrow(0, 0, waiting_tokens_));
+  if (waiting_tokens_ > 0) {
+    ProductScratch scratch;
+    sum_.add(waiting_.narrow(0, 0, waiting_tokens_), scratch);
+  }
   waiting_.reset();
   waiting_tokens_ = 0;
   return sum_.finish(data);

@@ -24,9 +24,11 @@ class StagedSecondMoment {
  public:
   StagedSecondMoment(int64_t n, const Communicator& group) : n_(n), sum_(n, group) {}
 
-  /// Tokens `index` [c] int64 of `blocks` (any dtype, taken to fp32), token i scaled by scale[i] where
-  /// `scale` [c] is defined. `scratch` is reused from call to call, and between inputs.
-  void add(const ColumnBlocks& blocks, const at::Tensor& index, const at::Tensor& scale, at::Tensor& scratch);
+  /// Tokens `index` [c] int64 of `blocks` (any dtype, the same in every call), token i scaled by scale[i]
+  /// where `scale` [c] is defined (in every call or in none). Taken to fp32, but for unscaled bf16 that the
+  /// processor multiplies exactly. `scratch` is reused from call to call, and between inputs.
+  void add(const ColumnBlocks& blocks, const at::Tensor& index, const at::Tensor& scale,
+           ProductScratch& scratch);
   /// What waits is added; then SecondMomentSum::finish().
   BlockRows finish(const Communicator& data);
 
@@ -35,7 +37,8 @@ class StagedSecondMoment {
 
   int64_t n_;
   SecondMomentSum sum_;
-  at::Tensor waiting_;  // [kFewestTokens, n]
+  at::ScalarType dtype_ = at::kFloat;  // of what waits and of the products
+  at::Tensor waiting_;                 // [kFewestTokens, n]
   int64_t waiting_tokens_ = 0;
 };
 

@@ -45,7 +45,10 @@ nlohmann::json scores_json(const ProbeScores& scores) {
     json["argmax_share"] = scores.argmax_share();
   }
   if (!scores.safe_exact.empty()) json["safe_share"] = scores.safe_share();
-  if (!scores.refuses.empty()) json["refusal_share"] = scores.refusal_share();
+  if (!scores.refuses.empty()) {
+    json["refusal_share"] = scores.refusal_share();
+    json["whole_refusal_share"] = scores.whole_refusal_share();
+  }
   return json;
 }
 
@@ -96,14 +99,15 @@ nlohmann::json evaluation_key(const Workspace& work) {
   const EvaluateSection& evaluate = work.recipe.evaluate;
   nlohmann::json probes = nlohmann::json::object();
   for (const auto& [name, source] : evaluate.probes) probes[name] = source_key(source);
+  const SafeResponseSection& safe = work.recipe.safe_response;
+  nlohmann::json responses = {safe.source, safe.text_template, safe.parts, file_key(safe.file)};
+  if (safe.source == "file") responses.push_back(work.recipe.train.seed);  // it deals the file's lines
   return {
       {"model", work.model_key()},
       {"forget", source_key(work.recipe.data.forget)},
       {"retain", source_key(work.recipe.data.retain)},
       {"probes", probes},
-      {"safe_response",
-       {work.recipe.safe_response.source, work.recipe.safe_response.text_template,
-        work.recipe.safe_response.parts, file_key(work.recipe.safe_response.file), work.recipe.train.seed}},
+      {"safe_response", responses},
       {"perplexity",
        {file_key(work.recipe.data.text_perplexity), evaluate.perplexity_tokens,
         work.recipe.nullspace.window}},

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "core/subspace/cpu_outer_product.hpp"
 #include "core/subspace/second_moment.hpp"
 #include "core/subspace/token_staging.hpp"
 #include "distributed/error.hpp"
@@ -168,24 +169,63 @@ TEST(CovarianceAccumulator, RefusesToFinishWithoutTokens) {
   EXPECT_THROW(accumulator.finish(), Error);
 }
 
-// Widths around the panel's, that do not divide by the group; amounts around the staging's.
+// Widths around the panels', that do not divide by the group; amounts around the staging's.
 TEST(StagedSecondMoment, SumsEveryTokenOnceWhateverTheChunks) {
-  for (int64_t n : {5, 191, 193, 450}) {
-    std::vector<at::Tensor> tokens;
-    StagedSecondMoment staged(n, world());
-    at::Tensor scratch;
-    for (int64_t count : {3, 0, 1020, 1, 1, 2047, 2500, 17}) {
-      const at::Tensor x = random_matrix(count + 2, n, "staged" + std::to_string(count)).to(at::kFloat);
-      ColumnBlocks blocks;
-      for (int rank = 0; rank < world().size(); ++rank) {
-        const auto [begin, end] = even_range(n, rank, world().size());
-        blocks.push_back(x.narrow(1, begin, end - begin));
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kDouble})
+    for (int64_t n : {5, 191, 193, 450}) {
+      std::vector<at::Tensor> tokens;
+      StagedSecondMoment staged(n, world());
+      ProductScratch scratch;
+      for (int64_t count : {3, 0, 1020, 1, 1, 2047, 2500, 17}) {
+        const at::Tensor x = random_matrix(count + 2, n, "staged" + std::to_string(count)).to(dtype);
+        ColumnBlocks blocks;
+        for (int rank = 0; rank < world().size(); ++rank) {
+          const auto [begin, end] = even_range(n, rank, world().size());
+          blocks.push_back(x.narrow(1, begin, end - begin));
+        }
+        staged.add(blocks, at::arange(2, count + 2, at::kLong), {}, scratch);
+        tokens.push_back(x.narrow(0, 2, count).to(at::kDouble));
       }
-      staged.add(blocks, at::arange(2, count + 2, at::kLong), {}, scratch);
-      tokens.push_back(x.narrow(0, 2, count).to(at::kDouble));
+      const at::Tensor all = at::cat(tokens);
+      EXPECT_LE(scaled_error(whole(staged.finish(Communicator())), all.t().matmul(all)), 1e-6)
+          << n << " " << at::toString(dtype);
     }
-    const at::Tensor all = at::cat(tokens);
-    EXPECT_LE(scaled_error(whole(staged.finish(Communicator())), all.t().matmul(all)), 1e-6) << n;
+}
+
+// The form for processors without AVX-512: fp64 tokens always take it.
+TEST(SecondMomentSum, ByBlasIsTheSameSum) {
+  for (int64_t n : {5, 193, 450}) {
+    const at::Tensor x = random_matrix(333, n, "by_blas").to(at::kDouble);
+    SecondMomentSum sum(n, world());
+    ProductScratch scratch;
+    sum.add(x.narrow(0, 0, 100), scratch);
+    sum.add(x.narrow(0, 100, 233), scratch);
+    EXPECT_LE(scaled_error(whole(sum.finish(Communicator())), x.t().matmul(x)), 1e-12) << n;
+  }
+}
+
+// Rectangles and triangles with edges inside a panel, an odd number of tokens, rows further apart than they
+// are long.
+TEST(AddOuterProduct, IsTheProductOfTheColumnsAddedToTheSum) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    if (!PackedColumns::suit(dtype)) continue;
+    for (const auto& [tokens, rows, columns] :
+         {std::tuple{1, 1, 1}, {7, 48, 96}, {129, 50, 47}, {513, 97, 200}}) {
+      const at::Tensor x = random_matrix(tokens, rows + columns + 3, "outer").to(dtype);
+      const at::Tensor a = x.narrow(1, 0, rows), b = x.narrow(1, rows + 1, columns);
+      PackedColumns packed_a, packed_b;
+      packed_a.pack(a);
+      packed_b.pack(b);
+      at::Tensor sum = at::ones({rows, columns}, at::kDouble);
+      add_outer_product(sum, packed_a, packed_b, false);
+      const at::Tensor exact = a.to(at::kDouble).t().matmul(b.to(at::kDouble)) + 1;
+      EXPECT_LE(relative_error(sum, exact), 1e-6) << tokens << " " << at::toString(dtype);
+
+      at::Tensor triangle = at::zeros({rows, rows}, at::kDouble);
+      add_outer_product(triangle, packed_a, packed_a, true);
+      const at::Tensor square = a.to(at::kDouble).t().matmul(a.to(at::kDouble));
+      EXPECT_LE(relative_error(triangle.tril(), square.tril()), 1e-6) << tokens << " " << at::toString(dtype);
+    }
   }
 }
 
