@@ -108,5 +108,5 @@ for figure in next(iter(table.values()))[0]:
     for runs in table.values():
         values = [one[figure] for one in runs if figure in one]
         mean = statistics.geometric_mean(values) if geometric else statistics.mean(values) if values else float("nan")
-        cells.append(f"{mean:,.0f}x" if geometric else f"{mean:.3f}")
+        cells.append(f"{mean:.3f}" if not geometric else f"{mean:,.0f}x" if mean < 1e7 else f"{mean:.0e}x")
     print("| " + " | ".join([figure, *cells]) + " |")
