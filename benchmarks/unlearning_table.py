@@ -31,13 +31,13 @@ NLL_RETAIN = ["train.rows={forget: 10, retain: 14, text: 2}", "train.text_loss=n
 VARIANTS = {
     "nsru": {
         "NSRU": [],
-        "NSRU, unprojected": ["nullspace.projection=none"],
+        "NSRU, unprojected": ["nullspace.point=none"],
         "NPO": ["method=NPO", "method_args={beta: 0.5}", *NLL_RETAIN, "nullspace.projection=none"],
         "GradDiff": ["method=GradDiff", "method_args={}", *NLL_RETAIN, "nullspace.projection=none"],
     },
     "kuda": {
         "KUDA": [],
-        "KUDA, unprojected": ["nullspace.projection=none"],
+        "KUDA, unprojected": ["nullspace.point=none"],
         "RMU": ["method=RMU", "method_args={}", "train.rows={forget: 16, retain: 16}", "nullspace.projection=none"],
     },
 }
@@ -88,6 +88,10 @@ def figures(folder):
         result[f"over-refusal, {group}"] = scores[f"{group}/trained"]["refusal_share"]
     for group in ("unseen", "neighbours_heldout", "same_relation"):
         result[f"kept of right before, {group}"] = kept(group)
+    if (folder / "constraint/done.json").exists():
+        leak = json.loads((folder / "constraint/done.json").read_text())["summary"]
+        result["worst leak in units of its bound"] = leak["worst_of_bound"]
+        result["the same on held-out tokens"] = leak["worst_heldout_of_bound"]
     result["perplexity, change in %"] = 100 * (after["perplexity"] / before["perplexity"] - 1)
     return result
 
@@ -107,6 +111,9 @@ for figure in next(iter(table.values()))[0]:
     cells = []
     for runs in table.values():
         values = [one[figure] for one in runs if figure in one]
-        mean = statistics.geometric_mean(values) if geometric else statistics.mean(values) if values else float("nan")
+        if not values:
+            cells.append("")
+            continue
+        mean = statistics.geometric_mean(values) if geometric else statistics.mean(values)
         cells.append(f"{mean:.3f}" if not geometric else f"{mean:,.0f}x" if mean < 1e7 else f"{mean:.0e}x")
     print("| " + " | ".join([figure, *cells]) + " |")
