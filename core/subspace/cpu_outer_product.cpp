@@ -33,12 +33,13 @@ struct Bf16Pairs {
   }
 };
 
-/// tile [8, 48] += a^T b over `steps`: a [steps, 48], of which eight columns, and b [steps, 48].
+/// tile [8, 48] += a^T b over `steps`: a [steps, 48], of which eight columns, and b [steps, 48]. The sum starts
+/// at zero each time, so that rounding grows with the steps of a call and the number of calls, not their product.
 template <typename Element>
 EFFACE_AVX512 void register_block(const uint32_t* a, const uint32_t* b, int64_t steps, float* tile) {
   __m512 sums[kRows][3];
   for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < 3; ++v) sums[r][v] = _mm512_loadu_ps(tile + r * kPanel + 16 * v);
+    for (int v = 0; v < 3; ++v) sums[r][v] = _mm512_setzero_ps();
   for (int64_t step = 0; step < steps; ++step, a += kPanel, b += kPanel) {
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 16),
                   b2 = _mm512_loadu_si512(b + 32);
@@ -51,7 +52,10 @@ EFFACE_AVX512 void register_block(const uint32_t* a, const uint32_t* b, int64_t 
     }
   }
   for (int r = 0; r < kRows; ++r)
-    for (int v = 0; v < 3; ++v) _mm512_storeu_ps(tile + r * kPanel + 16 * v, sums[r][v]);
+    for (int v = 0; v < 3; ++v) {
+      float* const into = tile + r * kPanel + 16 * v;
+      _mm512_storeu_ps(into, _mm512_add_ps(_mm512_loadu_ps(into), sums[r][v]));
+    }
 }
 
 /// sum [rows, columns] += tile [48, 48].

@@ -72,7 +72,7 @@ class RetainInputs {
   /// sqrt(tr(dW G dW^T) / tr G) / ||dW||
   double leak(const InputId& id, const at::Tensor& dw) const {
     const auto& x = x_.at(id);
-    return (at::mm(x, dw.t()).norm() / x.norm() / dw.norm()).item<double>();
+    return (at::mm(x, dw.to(x.scalar_type()).t()).norm() / x.norm() / dw.norm()).item<double>();
   }
 
  private:
