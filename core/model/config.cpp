@@ -154,4 +154,12 @@ void check_tensor_parallel(const ModelConfig& config, int tensor_size) {
               "use one of " + sizes);
 }
 
+void check_positions(const ModelConfig& config, const std::string& what, int64_t tokens) {
+  if (config.max_positions <= 0 || tokens <= config.max_positions) return;
+  throw Error(ErrorClass::data,
+              what + ": " + std::to_string(tokens) + " tokens, more than the model's " +
+                  std::to_string(config.max_positions) + " positions (max_position_embeddings)",
+              "shorten the text, its window or the answer asked for, or take a model with more positions");
+}
+
 }  // namespace efface

@@ -2,10 +2,12 @@
 
 #include "core/model/state.hpp"
 #include "core/model/transformer.hpp"
-#include "distributed/error.hpp"
+#include "distributed/philox.hpp"
 
 namespace efface {
 namespace {
+
+constexpr int64_t kRowsSampled = 16;  // at a time: their logits are held whole
 
 at::Tensor index_tensor(const std::vector<int64_t>& values, at::Device device) {
   return at::tensor(values, at::kLong).to(device);
@@ -34,10 +36,29 @@ struct Running {
   }
 };
 
+/// The next id of each sequence, [rows], from its last hidden state, normalised. `places[i]`: which prompt it
+/// is, and how many tokens of its answer there are; together with the seed they are the random number's key.
+at::Tensor next_ids(const Transformer& model, const at::Tensor& hidden, const Sampling& sampling,
+                    const std::vector<std::pair<int64_t, int64_t>>& places) {
+  if (sampling.temperature == 0) return model.argmax(hidden);
+  at::Tensor uniform = at::empty({hidden.size(0)}, at::kFloat);
+  for (size_t i = 0; i < places.size(); ++i)
+    uniform[static_cast<int64_t>(i)] = philox_uniform(
+        {sampling.seed, "sampling", std::to_string(places[i].first)}, 1, 1, 0, places[i].second)[0][0];
+  std::vector<at::Tensor> ids;
+  for (int64_t row = 0; row < hidden.size(0); row += kRowsSampled) {
+    const int64_t count = std::min(kRowsSampled, hidden.size(0) - row);
+    ids.push_back(sample(model.logits(hidden.narrow(0, row, count)), uniform.narrow(0, row, count),
+                         sampling.temperature, sampling.top_k));
+  }
+  return at::cat(ids);
+}
+
 }  // namespace
 
 std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::vector<int64_t>>& prompts,
-                                                        int64_t max_new_tokens) const {
+                                                        int64_t max_new_tokens,
+                                                        const Sampling& sampling) const {
   const at::NoGradGuard no_grad;
   const State& state = *state_;
   const at::Device device = state.mesh.device;
@@ -49,6 +70,9 @@ std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::v
   std::vector<TokenRow> rows;
   Running running;
   for (size_t i = 0; i < prompts.size(); ++i) {
+    check_positions(state.config,
+                    "prompt " + std::to_string(i) + " and " + std::to_string(max_new_tokens) + " new tokens",
+                    static_cast<int64_t>(prompts[i].size()) + max_new_tokens);
     rows.push_back({prompts[i], static_cast<int64_t>(prompts[i].size())});
     running.sequence.push_back(static_cast<int64_t>(i));
     running.length.push_back(static_cast<int64_t>(prompts[i].size()));
@@ -63,10 +87,12 @@ std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::v
       hidden = state.run_layer(i, hidden, attention, nullptr);
     return hidden;
   };
-  /// Appends the best next ids; false when every sequence has ended.
+  /// Appends the next ids; false when every sequence has ended.
   const auto advance = [&](const at::Tensor& hidden) {
-    const at::Tensor best = argmax(final_norm(hidden)).cpu();
-    running.last_id.assign(best.data_ptr<int64_t>(), best.data_ptr<int64_t>() + best.numel());
+    std::vector<std::pair<int64_t, int64_t>> places;
+    for (int64_t i : running.sequence) places.emplace_back(i, static_cast<int64_t>(answers[i].size()));
+    const at::Tensor next = next_ids(*this, final_norm(hidden), sampling, places).cpu();
+    running.last_id.assign(next.data_ptr<int64_t>(), next.data_ptr<int64_t>() + next.numel());
     std::vector<int64_t> open;
     for (size_t i = 0; i < running.sequence.size(); ++i) {
       const auto& stops = state.config.eos_token_ids;
@@ -88,7 +114,7 @@ std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::v
   const at::Tensor token_rows = index_tensor(row_of_token, device);
   at::Tensor hidden = run(embed(batch), [&](int layer, const at::Tensor& qkv) {
     auto& plan = plans[accumulation_type(qkv.scalar_type())];
-    if (!plan) plan = plan_attention(batch, shape.head_dim, theta, qkv.scalar_type());
+    if (!plan) plan = state.plan(batch, qkv.scalar_type());
     at::Tensor rotated = qkv;
     rotate_(rotated, shape.heads + shape.kv_heads, plan->rotary, /*inverse=*/false);
     store_keys_values(running.caches[layer], rotated, shape, token_rows, batch.positions);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "core/model/attention.hpp"
@@ -19,6 +20,9 @@ struct Transformer::State {
   bool adapters_enabled = true;
 
   AttentionShape attention_shape() const;
+  /// What the layers share for a batch of whole rows. Every such pass asks for one, so it is here that a row
+  /// longer than the model's positions is refused (check_positions).
+  std::shared_ptr<const AttentionPlan> plan(const RaggedBatch& batch, at::ScalarType dtype) const;
 
   /// qkv [tokens, width] of a layer -> what its attention gives, [tokens, heads * head_dim].
   using Attention = std::function<at::Tensor(int layer, const at::Tensor& qkv)>;

@@ -13,6 +13,14 @@ AttentionShape Transformer::State::attention_shape() const {
   return {config.heads / mesh.tensor_size(), config.kv_heads / mesh.tensor_size(), config.head_dim};
 }
 
+std::shared_ptr<const AttentionPlan> Transformer::State::plan(const RaggedBatch& batch,
+                                                              at::ScalarType dtype) const {
+  for (int64_t row = 0; row < batch.rows(); ++row)
+    check_positions(config, "row " + std::to_string(row) + " of a batch",
+                    batch.offsets[row + 1] - batch.offsets[row]);
+  return plan_attention(batch, config.head_dim, config.rope_theta, dtype);
+}
+
 at::Tensor Transformer::State::run_layer(int index, const at::Tensor& hidden, const Attention& attention,
                                          const Taps* taps) const {
   const DecoderLayer& layer = weights.layers[index];
@@ -84,7 +92,7 @@ at::Tensor Transformer::run_layers(at::Tensor hidden, const RaggedBatch& batch, 
   const AttentionShape shape = state_->attention_shape();
   const auto attention = [&](int, const at::Tensor& qkv) {
     auto& plan = plans[accumulation_type(qkv.scalar_type())];
-    if (!plan) plan = plan_attention(batch, shape.head_dim, state_->config.rope_theta, qkv.scalar_type());
+    if (!plan) plan = state_->plan(batch, qkv.scalar_type());
     return attend(qkv, shape, plan);
   };
   for (int layer = begin; layer < end; ++layer) hidden = state_->run_layer(layer, hidden, attention, taps);

@@ -17,6 +17,7 @@
 
 #include "core/model/config.hpp"
 #include "core/model/module.hpp"
+#include "core/model/sampling.hpp"
 #include "core/text/ragged_batch.hpp"
 #include "distributed/mesh.hpp"
 
@@ -76,7 +77,7 @@ class Transformer {
   /// [tokens, hidden] in the dtype of layer 0.
   at::Tensor embed(const RaggedBatch& batch, const Taps* taps = nullptr) const;
   /// Layers [begin, end) on hidden states [tokens, hidden]; end = -1: all. The result has the dtype of the
-  /// last.
+  /// last. Throws Error(data) for a row longer than the model's positions.
   at::Tensor run_layers(at::Tensor hidden, const RaggedBatch& batch, int begin = 0, int end = -1,
                         const Taps* taps = nullptr) const;
   /// embed + run_layers + final norm: [tokens, hidden].
@@ -98,10 +99,12 @@ class Transformer {
   at::Tensor label_log_probabilities(const RaggedBatch& batch) const;
 
   // --- generation ------------------------------------------------------------------------------------------
-  /// Greedy, with a key-value cache; prompts of different lengths together. Stops at any eos id (not
-  /// included) or after max_new_tokens. Same answer on every tensor rank.
+  /// With a key-value cache; prompts of different lengths together. Stops at any eos id (not included) or
+  /// after max_new_tokens. Same answer on every tensor rank; a sampled one depends on the seed, the prompt's
+  /// place among the prompts, and the logits. Throws Error(data) for a prompt that leaves no positions for
+  /// max_new_tokens.
   std::vector<std::vector<int64_t>> generate(const std::vector<std::vector<int64_t>>& prompts,
-                                             int64_t max_new_tokens) const;
+                                             int64_t max_new_tokens, const Sampling& sampling = {}) const;
 
   // --- weights ---------------------------------------------------------------------------------------------
   std::vector<Weight> weights() const;           ///< in the file's order

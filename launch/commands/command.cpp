@@ -48,7 +48,10 @@ std::vector<std::string> read_lines(const std::string& file) {
   }
   std::istream& input = file == "-" ? std::cin : stream;
   std::vector<std::string> lines;
-  for (std::string line; std::getline(input, line);) lines.push_back(line);
+  for (std::string line; std::getline(input, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    lines.push_back(line);
+  }
   return lines;
 }
 

@@ -53,7 +53,7 @@ struct LoadedModel {
 /// Sets the threads of this rank, makes the mesh, reads the model. Collective.
 LoadedModel load_model(const ModelOptions& options, const Communicator& world);
 
-/// The lines of a file ("-": standard input), without their line ends. Throws Error(data).
+/// The lines of a file ("-": standard input), without their line ends (LF or CRLF). Throws Error(data).
 std::vector<std::string> read_lines(const std::string& file);
 
 }  // namespace efface

@@ -30,6 +30,7 @@ std::vector<TokenRow> read_rows(const std::string& file, const LoadedModel& load
     if (rows.back().labels() > 0 && rows.back().prompt_length < 1)
       throw Error(ErrorClass::data, where + ": the prompt has no tokens",
                   "the first token has no probability");
+    check_positions(loaded.model.config(), where, static_cast<int64_t>(rows.back().ids.size()));
   }
   return rows;
 }

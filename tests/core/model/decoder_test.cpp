@@ -61,6 +61,23 @@ TEST(Decoder, NoTokenSeesALaterOne) {
   EXPECT_GT(relative_error(before.narrow(0, 8, 4), after.narrow(0, 8, 4)), 1e-3);
 }
 
+TEST(Decoder, ARowLongerThanTheModelsPositionsIsRefusedByAnyPass) {
+  const Transformer model = small_model();  // 64 positions
+  EXPECT_NO_THROW(model.forward(ragged_batch(model.config(), {64, 64})));
+  const RaggedBatch batch = ragged_batch(model.config(), {5, 65});
+  try {
+    model.forward(batch);
+    ADD_FAILURE() << "65 tokens were accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorClass::data);
+    const std::string message = error.what();
+    for (const char* part : {"row 1", "65 tokens", "64 positions", "shorten"})
+      EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
+  const at::Tensor middle = at::zeros({batch.tokens(), model.config().hidden_size}, at::kDouble);
+  EXPECT_THROW(model.run_layers(middle, batch, 1, 2), Error) << "a window's layers alone";
+}
+
 TEST(Decoder, ABatchWithoutRowsGivesNothingAndNoGradient) {
   Transformer model = small_model(at::kFloat);
   const auto adapters = attach_adapters(model, kAll);

@@ -1,6 +1,11 @@
-// Greedy generation with a cache is the argmax of the full forward pass, token by token.
+// Greedy generation with a cache is the argmax of the full forward pass, token by token; a sampled one
+// follows the softmax and repeats with its seed.
 #include <ATen/core/grad_mode.h>
 
+#include <limits>
+
+#include "core/model/sampling.hpp"
+#include "distributed/error.hpp"
 #include "tests/core/model/small_model.hpp"
 
 namespace efface::testing {
@@ -56,6 +61,51 @@ TEST(Generation, AppliesAdaptersWhileTheyAreEnabled) {
   EXPECT_EQ(adapted[2], continue_by_full_forward(model, kPrompts[2], 6));
   model.enable_adapters(false);
   EXPECT_EQ(model.generate(kPrompts, 6), plain);
+}
+
+TEST(Generation, APromptThatLeavesNoPositionsForTheAnswerIsRefused) {
+  const Transformer model = Transformer::random(small_config(1), single_mesh(), 21);  // 64 positions
+  EXPECT_NO_THROW(model.generate({Ids(60, 1)}, 4));
+  EXPECT_THROW(model.generate({Ids(60, 1)}, 5), Error);
+}
+
+TEST(Sampling, ASeedRepeatsAndAnotherOneDiffers) {
+  const Transformer model = Transformer::random(small_config(1), single_mesh(), 21, {at::kDouble});
+  const auto first = model.generate(kPrompts, 12, {1.0, 0, 5});
+  EXPECT_EQ(model.generate(kPrompts, 12, {1.0, 0, 5}), first);
+  EXPECT_NE(model.generate(kPrompts, 12, {1.0, 0, 6}), first);
+  const auto longer = model.generate(kPrompts, 15, {1.0, 0, 5});
+  for (size_t i = 0; i < first.size(); ++i)
+    EXPECT_EQ(Ids(longer[i].begin(), longer[i].begin() + 12), first[i]) << "prompt " << i;
+}
+
+TEST(Sampling, EqualPromptsAreSampledApart) {
+  const Transformer model = Transformer::random(small_config(1), single_mesh(), 21, {at::kDouble});
+  const auto answers = model.generate({{1, 5, 9}, {1, 5, 9}}, 12, {1.0, 0, 5});
+  EXPECT_NE(answers[0], answers[1]);
+}
+
+TEST(Sampling, TemperatureZeroIsGreedyAndSoIsTheMostProbableTokenAlone) {
+  const Transformer model = Transformer::random(small_config(1), single_mesh(), 21, {at::kDouble});
+  const auto greedy = model.generate(kPrompts, 12);
+  EXPECT_EQ(model.generate(kPrompts, 12, {0, 3, 5}), greedy);
+  EXPECT_EQ(model.generate(kPrompts, 12, {1.0, 1, 5}), greedy);
+  EXPECT_NE(model.generate(kPrompts, 12, {1.0, 0, 5}), greedy);
+}
+
+TEST(Sampling, FollowsTheSoftmaxOfTheMostProbableTokens) {
+  const auto logits = at::tensor({1.0, -2.0, 0.5, 3.0, 2.0}, at::kDouble);
+  constexpr int64_t draws = 1000;
+  const auto uniform = (at::arange(draws, at::kDouble) + 0.5) / static_cast<double>(draws);
+  const auto shares = [&](double temperature, int64_t top_k) {
+    const auto ids = sample(logits.expand({draws, 5}), uniform, temperature, top_k);
+    return at::bincount(ids, {}, 5).to(at::kDouble) / static_cast<double>(draws);
+  };
+  EXPECT_TRUE(at::allclose(shares(0.7, 0), at::softmax(logits / 0.7, 0), 0, 2e-3));
+  constexpr double never = -std::numeric_limits<double>::infinity();
+  const auto three = at::softmax(at::tensor({1.0, never, never, 3.0, 2.0}, at::kDouble) / 2, 0);
+  EXPECT_TRUE(at::allclose(shares(2, 3), three, 0, 2e-3));
+  EXPECT_EQ(shares(1e-300, 0)[3].item<double>(), 1) << "a small temperature does not overflow";
 }
 
 TEST(Generation, OfNothingIsNothing) {

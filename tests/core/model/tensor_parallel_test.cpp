@@ -105,6 +105,10 @@ TEST_P(TensorParallel, GenerationIsThatOfOneRank) {
   if (dtype_ != at::kDouble) GTEST_SKIP() << "near ties may be broken by rounding";
   const std::vector<std::vector<int64_t>> prompts = {{1, 5, 9}, {3}, {2, 4, 6, 8, 10, 12, 14}};
   EXPECT_EQ(sharded_.generate(prompts, 8), one_.generate(prompts, 8));
+  for (const int64_t top_k : {0, 20}) {
+    const Sampling sampling{0.9, top_k, 3};
+    EXPECT_EQ(sharded_.generate(prompts, 8, sampling), one_.generate(prompts, 8, sampling)) << top_k;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, TensorParallel, ::testing::Values(at::kDouble, at::kFloat),
