@@ -35,7 +35,7 @@ RowRole text_role(const Recipe& recipe, const Method& method) {
 }
 
 TrainingRow training_row(const Recipe& recipe, TokenRow tokens, RowRole role) {
-  TrainingRow row{std::move(tokens), role, 1};
+  TrainingRow row{std::move(tokens), role};
   const auto weight = recipe.train.first_token_weight.find(role_name(role));
   if (weight != recipe.train.first_token_weight.end()) row.first_label_weight = weight->second;
   return row;
@@ -50,15 +50,22 @@ void add_windows(const RowMaker& maker, const std::string& text, RowRole role, G
     groups.push_back({training_row(maker.recipe, std::move(row), role)});
 }
 
-Groups safe_groups(const RowMaker& maker, const RunData& data) {
+/// As pairs: each with the record's answer to the same wording.
+Groups safe_groups(const RowMaker& maker, const RunData& data, bool as_pairs) {
   Groups groups;
   for (const auto& record : data.forget) {
     if (record.safe_response.empty())
       throw Error(ErrorClass::data, record.source + ": has no safe response",
                   "give the column, or set 'safe_response.source' to template or file");
+    if (as_pairs && record.answer.empty())
+      throw Error(ErrorClass::data, record.source + ": has no answer that the safe response is preferred to",
+                  "give the column, or use a method that does not compare the two");
+    if (!is_question(record))
+      throw Error(ErrorClass::data, record.source + ": has no question to give the safe response to");
     std::vector<TrainingRow> wordings;
     const auto add = [&](const std::string& question) {
       wordings.push_back(training_row(maker.recipe, maker.safe(record, question), RowRole::safe));
+      if (as_pairs) wordings.back().rejected = maker.answer(record, question);
     };
     if (has(maker.recipe.train.safe_wordings, "question")) add(record.question);
     if (has(maker.recipe.train.safe_wordings, "paraphrases"))
@@ -71,7 +78,7 @@ Groups safe_groups(const RowMaker& maker, const RunData& data) {
 Groups forget_groups(const RowMaker& maker, const RunData& data) {
   Groups groups;
   for (const auto& record : data.forget) {
-    if (!is_question(record)) {
+    if (!record.text.empty() && !is_question(record)) {
       add_windows(maker, record.text, RowRole::forget, groups);
       continue;
     }
@@ -80,11 +87,14 @@ Groups forget_groups(const RowMaker& maker, const RunData& data) {
     const auto add = [&](TokenRow row) {
       wordings.push_back(training_row(maker.recipe, std::move(row), RowRole::forget));
     };
-    if (has(forms, "question")) add(maker.answer(record));
+    if (has(forms, "question") && is_question(record)) add(maker.answer(record));
     if (has(forms, "paraphrases"))
       for (const auto& paraphrase : record.paraphrases) add(maker.answer(record, paraphrase));
     if (has(forms, "bare") && !record.bare_prompt.empty()) add(maker.bare(record));
-    if (!wordings.empty()) groups.push_back(std::move(wordings));
+    if (wordings.empty())
+      throw Error(ErrorClass::data, record.source + ": would not be forgotten, for it gives no forget row",
+                  "give it one of the forms in 'train.forget_wordings', or add a form that it has there");
+    groups.push_back(std::move(wordings));
   }
   return groups;
 }
@@ -195,6 +205,12 @@ std::vector<TokenRow> RowMaker::windows(const std::vector<std::string>& document
   return rows;
 }
 
+std::unique_ptr<Method> method_without_window(const Recipe& recipe) {
+  const bool needs_window = find_method(recipe.method).needs_window;
+  return make_method(recipe.method, recipe.method_args, recipe.method_choices,
+                     needs_window ? LayerWindow{0, 1} : LayerWindow());
+}
+
 std::map<RowRole, int64_t> rows_per_step(const Recipe& recipe, const Method& method) {
   std::map<RowRole, int64_t> rows;
   const auto roles = method.roles();
@@ -215,8 +231,8 @@ std::map<RowRole, int64_t> rows_per_step(const Recipe& recipe, const Method& met
   return rows;
 }
 
-bool needs_own_answers(const Recipe& recipe, const Method& method) {
-  if (!reads(method, RowRole::retain_kl)) return false;
+bool needs_own_answers(const Recipe& recipe) {
+  if (!reads(*method_without_window(recipe), RowRole::retain_kl)) return false;
   return !rows_given(recipe) || rows_of(recipe, "retain_kl") > 0;
 }
 
@@ -227,7 +243,7 @@ TrainingPool make_pool(const RowMaker& maker, const RunData& data, const Method&
   for (const auto& [role, count] : rows) {
     switch (role) {
       case RowRole::safe:
-        pool.groups[role] = safe_groups(maker, data);
+        pool.groups[role] = safe_groups(maker, data, method.reads_pairs());
         break;
       case RowRole::forget:
         pool.groups[role] = forget_groups(maker, data);

@@ -1,14 +1,17 @@
 // From records to training rows, by the recipe.
 //
 //   safe       a wording of the forget question -> the safe response, to the end of the turn
+//              (with the forget row of the same wording, for methods that read pairs)
 //   forget     the forget question, the assistant's sentence begun (answer_prefix) -> the answer; or the bare
-//              prompt -> the answer; records of plain text: windows of it
+//              prompt -> the answer; records of plain text: windows of it. A record that gives no row is an
+//              error: it would not be forgotten
 //   retain     question, sentence begun -> answer; plain text: windows
 //   retain_kl  question -> what the frozen model itself answers, from the assistant's first token
 //   text       windows of data.text.retain; they join retain_kl (train.text_loss: kl) or retain (nll)
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -49,11 +52,14 @@ struct OwnAnswer {
 };
 using OwnAnswers = std::map<uint64_t, OwnAnswer>;
 
+/// The recipe's method before its window is known, which a trace may have to find: what it reads, and what it
+/// trains, does not depend on that.
+std::unique_ptr<Method> method_without_window(const Recipe& recipe);
 /// Global rows a step of each role the method reads. Throws Error(recipe) when the recipe gives none of a
 /// role.
 std::map<RowRole, int64_t> rows_per_step(const Recipe& recipe, const Method& method);
 /// Does a step draw rows that need the frozen model's own answers?
-bool needs_own_answers(const Recipe& recipe, const Method& method);
+bool needs_own_answers(const Recipe& recipe);
 /// Throws Error(data) naming the record that lacks what its role needs.
 TrainingPool make_pool(const RowMaker& maker, const RunData& data, const Method& method,
                        const OwnAnswers& answers);

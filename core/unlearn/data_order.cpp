@@ -64,7 +64,7 @@ std::vector<std::vector<TrainingRow>> split_passes(const std::vector<TrainingRow
   std::vector<std::vector<TrainingRow>> passes;
   int64_t tokens = 0;
   for (const TrainingRow& row : rows) {
-    const auto length = static_cast<int64_t>(row.tokens.ids.size());
+    const int64_t length = row.tokens_in_pass();
     if (passes.empty() || (max_tokens > 0 && tokens + length > max_tokens)) {
       passes.emplace_back();
       tokens = 0;

@@ -11,6 +11,7 @@ MethodDescription describe_grad_ascent();
 MethodDescription describe_grad_diff();
 MethodDescription describe_npo();
 MethodDescription describe_sim_npo();
+MethodDescription describe_idk_dpo();
 MethodDescription describe_rmu();
 MethodDescription describe_fine_tune();
 

@@ -24,6 +24,10 @@ at::Tensor npo_loss(const at::Tensor& log_probability, const at::Tensor& referen
   return at::log_sigmoid((log_probability - reference) * -beta) * (-2.0 / beta);
 }
 
+at::Tensor dpo_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta) {
+  return at::log_sigmoid((chosen - rejected) * beta) * (-2.0 / beta);
+}
+
 at::Tensor sim_npo_loss(const at::Tensor& mean_nll, double beta, double delta) {
   return at::log_sigmoid((mean_nll - delta) * beta) * (-2.0 / beta);
 }

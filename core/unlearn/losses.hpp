@@ -20,6 +20,10 @@ at::Tensor row_sums(const at::Tensor& label_values, const at::Tensor& label_rows
 /// labels: [rows].
 at::Tensor npo_loss(const at::Tensor& log_probability, const at::Tensor& reference, double beta);
 
+/// DPO (Rafailov et al. 2023) in NPO's scale: -(2/beta) log sigmoid(beta (chosen - rejected)), each the log
+/// pi - log pi_ref of a whole answer: [rows].
+at::Tensor dpo_loss(const at::Tensor& chosen, const at::Tensor& rejected, double beta);
+
 /// SimNPO (Fan et al. 2024): -(2/beta) log sigmoid(beta (nll / |y| - delta)): no reference; [rows].
 at::Tensor sim_npo_loss(const at::Tensor& mean_nll, double beta, double delta);
 

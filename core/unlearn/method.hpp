@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,14 @@ struct TrainingRow {
   /// Weight of the first label against the others' 1 in the row's mean (the first token decides whether a
   /// model refuses). 1: a plain mean.
   double first_label_weight = 1;
+  /// The answer to the same question that the one in `tokens` is preferred to, in pools of a method that
+  /// reads pairs. It is scored beside its row: on the same rank, in the same pass.
+  std::optional<TokenRow> rejected = std::nullopt;
+
+  /// Tokens that go through the model, both answers'.
+  int64_t tokens_in_pass() const {
+    return static_cast<int64_t>(tokens.ids.size() + (rejected ? rejected->ids.size() : 0));
+  }
 };
 
 /// The rows to draw from, by role; groups[role][i] are alternatives of one record (its wordings): a step
@@ -41,6 +50,7 @@ struct TrainingPool {
 
 /// Rows of one step on this data rank: its part of the global batch, or one micro-batch of that part. Counts
 /// are global (all data ranks, all micro-batches), so that losses and gradients are summed, never averaged.
+/// A pair is one row, and its rejected answer is not among its labels and tokens.
 struct StepBatch {
   std::vector<TrainingRow> rows;
   std::map<RowRole, int64_t> global_rows;    ///< rows of each role in the global batch
@@ -78,6 +88,8 @@ class Method {
   virtual TrainedParameters trains() const = 0;
   /// Which roles a step must have; a role that no switched-on loss reads is not among them.
   virtual std::vector<RowRole> roles() const = 0;
+  /// Whether its safe rows are pairs: each with the undesired answer to the same question as `rejected`.
+  virtual bool reads_pairs() const { return false; }
   /// What the frozen model must have said about a role's rows before the first step.
   virtual std::map<RowRole, ReferenceNeeds> needs() const { return {}; }
   /// The names under which loss() reports its parts; one that has no rows in a batch may be left out there.
@@ -102,7 +114,7 @@ struct MethodDescription {
   std::function<std::unique_ptr<Method>(const MethodArgs&, const MethodChoices&, LayerWindow)> make;
 };
 
-/// Every method there is: NSRU, KUDA, GradAscent, GradDiff, NPO, SimNPO, RMU, FineTune.
+/// Every method there is: NSRU, KUDA, GradAscent, GradDiff, NPO, SimNPO, IdkDPO, RMU, FineTune.
 const std::vector<MethodDescription>& methods();
 /// Throws Error(recipe) with the nearest right name.
 const MethodDescription& find_method(const std::string& name);

@@ -1,7 +1,6 @@
 #include "core/unlearn/references.hpp"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <optional>
 #include <regex>
@@ -179,7 +178,8 @@ std::vector<std::vector<TokenRow>> passes_of_rank(const std::vector<TokenRow>& r
 }  // namespace
 
 ReferenceCache ReferenceCache::build(const std::filesystem::path& folder, const Transformer& model,
-                                     const std::vector<TokenRow>& rows, const ReferenceNeeds& needs) {
+                                     const std::vector<TokenRow>& rows, const ReferenceNeeds& needs,
+                                     const ReferenceProgress& progress) {
   const Mesh& mesh = model.mesh();
   const std::string dtype = at::toString(model.dtype());
   const auto kinds = kinds_of(needs, dtype);
@@ -195,6 +195,8 @@ ReferenceCache ReferenceCache::build(const std::filesystem::path& folder, const 
   if (!missing.empty()) {
     const auto passes = passes_of_rank(missing, mesh);
     const bool writes = mesh.tensor_rank() == 0 && !passes.empty();
+    int64_t done = 0, total = 0;
+    for (const auto& pass : passes) total += static_cast<int64_t>(pass.size());
     std::optional<Hdf5File> file;
     if (writes)
       file = Hdf5File::create(folder / ("references." + std::to_string(generation) + ".rank" +
@@ -207,6 +209,8 @@ ReferenceCache ReferenceCache::build(const std::filesystem::path& folder, const 
         file->write(group + "/offsets", at::tensor(chunks[i].offsets, at::kLong));
         file->write(group + "/values", chunks[i].values);
       }
+      done += static_cast<int64_t>(passes[pass].size());
+      if (progress) progress(done, total);
     }
     if (writes) file->close();
   }
@@ -217,15 +221,19 @@ ReferenceCache ReferenceCache::build(const std::filesystem::path& folder, const 
 }
 
 ReferenceCache ReferenceCache::build(const std::filesystem::path& folder, Transformer& model,
-                                     const TrainingPool& pool, const Method& method) {
+                                     const TrainingPool& pool, const Method& method,
+                                     const ReferenceProgress& progress) {
   method.prepare(model);
   ReferenceCache cache;
   for (const auto& [role, needs] : method.needs()) {
     std::vector<TokenRow> rows;
     if (const auto groups = pool.groups.find(role); groups != pool.groups.end())
       for (const auto& wordings : groups->second)
-        for (const TrainingRow& row : wordings) rows.push_back(row.tokens);
-    cache = build(folder, model, rows, needs);
+        for (const TrainingRow& row : wordings) {
+          rows.push_back(row.tokens);
+          if (row.rejected) rows.push_back(*row.rejected);
+        }
+    cache = build(folder, model, rows, needs, progress);
   }
   return cache;
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -27,6 +28,9 @@ struct ReferenceNeeds {
   int window_begin = 0, window_end = 0;
 };
 
+/// Rows done, of those that this data rank computes; called after each pass.
+using ReferenceProgress = std::function<void(int64_t done, int64_t total)>;
+
 /// Values are fp32 (fp64 for an fp64 model) and the same on every rank. Tensors are read when asked for, so
 /// that memory does not grow with the number of rows; a value that was not built throws Error(storage).
 class ReferenceCache {
@@ -36,10 +40,13 @@ class ReferenceCache {
   /// `references.<n>.rank<r>.h5` a data rank, barrier, and opens all of them. The model must have no adapters
   /// applied. Values are keyed by row, layer and dtype; the folder belongs to one model. Collective.
   static ReferenceCache build(const std::filesystem::path& folder, const Transformer& model,
-                              const std::vector<TokenRow>& rows, const ReferenceNeeds& needs);
+                              const std::vector<TokenRow>& rows, const ReferenceNeeds& needs,
+                              const ReferenceProgress& progress = {});
   /// The same for all rows of a pool by what `method` needs of their roles, after method.prepare(model).
+  /// `progress` counts each role anew.
   static ReferenceCache build(const std::filesystem::path& folder, Transformer& model,
-                              const TrainingPool& pool, const Method& method);
+                              const TrainingPool& pool, const Method& method,
+                              const ReferenceProgress& progress = {});
 
   double log_probability(uint64_t row_id) const;
   at::Tensor label_hidden(uint64_t row_id) const;             ///< [labels, hidden]

@@ -38,8 +38,8 @@ std::string role_name(RowRole role) {
 
 const std::vector<MethodDescription>& methods() {
   static const std::vector<MethodDescription> all = {
-      describe_nsru(), describe_kuda(),    describe_grad_ascent(), describe_grad_diff(),
-      describe_npo(),  describe_sim_npo(), describe_rmu(),         describe_fine_tune(),
+      describe_nsru(),    describe_kuda(),    describe_grad_ascent(), describe_grad_diff(), describe_npo(),
+      describe_sim_npo(), describe_idk_dpo(), describe_rmu(),         describe_fine_tune(),
   };
   return all;
 }

@@ -19,8 +19,9 @@ class RetainTerm {
 
   bool is_on() const { return alpha_ != 0; }
   RowRole role() const { return kl_ ? RowRole::retain_kl : RowRole::retain; }
-  std::vector<RowRole> roles_with_forget() const {
-    return is_on() ? std::vector{RowRole::forget, role()} : std::vector{RowRole::forget};
+  /// The other term's role and, where this one is on, its own.
+  std::vector<RowRole> roles_with(RowRole other) const {
+    return is_on() ? std::vector{other, role()} : std::vector{other};
   }
   void add_needs(std::map<RowRole, ReferenceNeeds>& needs) const {
     if (is_on() && kl_) needs[role()].label_hidden = true;

@@ -14,7 +14,7 @@ class SimNpo : public Method {
 
   std::string name() const override { return "SimNPO"; }
   TrainedParameters trains() const override { return TrainedParameters::lora; }
-  std::vector<RowRole> roles() const override { return retain_.roles_with_forget(); }
+  std::vector<RowRole> roles() const override { return retain_.roles_with(RowRole::forget); }
   std::vector<std::string> parts() const override { return {"forget", "retain"}; }
   std::map<RowRole, ReferenceNeeds> needs() const override {
     std::map<RowRole, ReferenceNeeds> needs;

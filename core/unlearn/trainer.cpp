@@ -38,6 +38,11 @@ std::string row_id_text(uint64_t id) {
   return text.str();
 }
 
+bool replica_check_is_due(const TrainOptions& options, int64_t steps_done) {
+  const int64_t every = options.replica_check_every;
+  return every > 0 && (steps_done == 1 || steps_done % every == 0 || steps_done == options.steps);
+}
+
 }  // namespace
 
 Trainer::Trainer(Transformer& model, const Method& method, TrainingPool pool, ReferenceCache references,
@@ -82,6 +87,12 @@ Trainer& Trainer::operator=(Trainer&&) noexcept = default;
 
 void Trainer::State::check_pool() const {
   const auto roles = method.roles();
+  const auto check_row = [&](RowRole role, const TokenRow& row) {
+    if (row.ids.size() < 2 || (method.trains() != TrainedParameters::down_proj_window && row.labels() == 0))
+      throw Error(ErrorClass::data,
+                  "the " + role_name(role) + " row " + row_id_text(row.row_id()) + " has nothing to train on",
+                  "give each row a target after its prompt");
+  };
   for (RowRole role : roles) {
     const auto groups = pool.groups.find(role);
     const auto rows = options.rows_per_step.find(role);
@@ -93,13 +104,14 @@ void Trainer::State::check_pool() const {
       throw Error(ErrorClass::recipe, what + " and the batch has none", "give them a share of the batch");
     for (const auto& wordings : groups->second) {
       if (wordings.empty()) throw Error(ErrorClass::data, "a " + role_name(role) + " record without a row");
-      for (const TrainingRow& row : wordings)
-        if (row.tokens.ids.size() < 2 ||
-            (method.trains() != TrainedParameters::down_proj_window && row.tokens.labels() == 0))
-          throw Error(ErrorClass::data,
-                      "the " + role_name(role) + " row " + row_id_text(row.tokens.row_id()) +
-                          " has nothing to train on",
-                      "give each row a target after its prompt");
+      for (const TrainingRow& row : wordings) {
+        check_row(role, row.tokens);
+        if (role != RowRole::safe || !method.reads_pairs()) continue;
+        if (!row.rejected)
+          throw Error(ErrorClass::data, what + " that are pairs, and " + row_id_text(row.tokens.row_id()) +
+                                            " has no answer that it is preferred to");
+        check_row(role, *row.rejected);
+      }
     }
   }
 }
@@ -110,10 +122,10 @@ StepBatch Trainer::State::batch_of_rank(const std::vector<TrainingRow>& global, 
   batch.step = step;
   std::vector<int64_t> tokens;
   for (const TrainingRow& row : global) {
-    tokens.push_back(static_cast<int64_t>(row.tokens.ids.size()));
+    tokens.push_back(row.tokens_in_pass());
     batch.global_rows[row.role] += 1;
     batch.global_labels[row.role] += row.tokens.labels();
-    batch.global_tokens[row.role] += tokens.back() - 1;
+    batch.global_tokens[row.role] += static_cast<int64_t>(row.tokens.ids.size()) - 1;
   }
   const auto dealt = deal_by_tokens(tokens, mesh().data_size());
   for (size_t row : dealt[data_rank]) batch.rows.push_back(global[row]);
@@ -197,10 +209,9 @@ StepReport Trainer::step() {
   state.parameters->update(direction, report.learning_rate, state.options.weight_decay);
   state.parameters->publish();
   state.steps_done += 1;
-  if (state.options.replica_check_every > 0 && state.steps_done % state.options.replica_check_every == 0)
-    state.parameters->check_replicas();
+  if (replica_check_is_due(state.options, state.steps_done)) state.parameters->check_replicas();
 
-  for (const TrainingRow& row : global) report.tokens += static_cast<int64_t>(row.tokens.ids.size());
+  for (const TrainingRow& row : global) report.tokens += row.tokens_in_pass();
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }

@@ -47,7 +47,8 @@ struct TrainOptions {
   int64_t max_tokens_per_pass = 0;  ///< micro-batches of at most this many tokens a rank; 0: all at once
   /// Adapters or matrices; by default as the method says.
   std::optional<TrainedParameters> parameters;
-  /// Every so many steps replicated parameters are compared bit by bit over the ranks; 0: never.
+  /// Replicated parameters are compared bit by bit over the ranks after the first step, every so many steps,
+  /// and after the last; 0: never.
   int64_t replica_check_every = 100;
 };
 

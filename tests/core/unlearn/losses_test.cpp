@@ -36,6 +36,14 @@ TEST(Losses, NpoAndSimNpoFollowTheirFormulas) {
   EXPECT_NEAR(sim_npo_loss(nll, 2.5, 0.5).item<double>(), -2 / 2.5 * std::log(sigmoid(2.5 * 0.75)), 1e-12);
 }
 
+TEST(Losses, DpoFollowsItsFormulaAndIsNpoWhereTheWinnerStaysWhereItWas) {
+  const auto chosen = at::tensor({0.4}, at::kDouble), rejected = at::tensor({-1.1}, at::kDouble);
+  EXPECT_NEAR(dpo_loss(chosen, rejected, 0.7).item<double>(), -2 / 0.7 * std::log(sigmoid(0.7 * 1.5)), 1e-12);
+  const auto log_p = at::tensor({-5.0}, at::kDouble), reference = at::tensor({-3.5}, at::kDouble);
+  EXPECT_NEAR(dpo_loss(at::zeros({1}, at::kDouble), log_p - reference, 0.7).item<double>(),
+              npo_loss(log_p, reference, 0.7).item<double>(), 1e-12);
+}
+
 TEST(Losses, UnlikelihoodIsFiniteWhereTheModelIsCertain) {
   auto log_p = at::tensor({0.0, std::log(0.25)}, at::kDouble).requires_grad_();
   const auto loss = unlikelihood_loss(log_p);

@@ -77,7 +77,8 @@ TEST_P(EveryMesh, GivesTheStepsOfOneRank) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, EveryMesh,
-                         ::testing::Values("NSRU", "KUDA", "RMU", "GradDiff", "NPO", "SimNPO", "FineTune"),
+                         ::testing::Values("NSRU", "KUDA", "RMU", "GradDiff", "NPO", "SimNPO", "IdkDPO",
+                                           "FineTune"),
                          [](const auto& info) { return info.param; });
 
 TEST(EveryMesh, GradientsOfAllSevenLinearsMatchUnderTheProjection) {
@@ -145,6 +146,30 @@ TEST(EveryMesh, OneDriftedBitIsNoticed) {
   auto swapped = at::arange(4, at::kDouble);
   if (testing::world().rank() == 1) swapped = swapped.flip(0);
   EXPECT_THROW(check_same_bits(swapped, testing::world(), "copies"), Error);
+}
+
+TEST(EveryMesh, ReplicasAreComparedAfterTheFirstStepAndTheLastOfAShortRun) {
+  EFFACE_NEEDS_RANKS(testing::world().size() > 1);
+  const testing::TemporaryFolder folder;
+  auto options = options_for("GradAscent", at::kFloat);
+  options.train.replica_check_every = 100;
+  options.train.steps = 3;
+  const auto drift = [](Trainer& trainer) {
+    auto adapters = trainer.global_adapters();
+    auto& [module, factors] = *adapters.begin();
+    if (testing::world().rank() == 1) factors.first = factors.first * 1.5;
+    trainer.set_adapters({{module, factors}});
+  };
+  const Mesh mesh = make_mesh(testing::world(), 1, 0);
+  TinyRun early(mesh, options, folder.path() / "early");
+  drift(*early.trainer);
+  EXPECT_THROW(early.trainer->step(), Error);
+
+  TinyRun late(mesh, options, folder.path() / "late");
+  EXPECT_NO_THROW(late.trainer->step());
+  drift(*late.trainer);
+  EXPECT_NO_THROW(late.trainer->step()) << "not due";
+  EXPECT_THROW(late.trainer->step(), Error);
 }
 
 TEST(EveryMesh, ARankWithoutRowsStillJoins) {

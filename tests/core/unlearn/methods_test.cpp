@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 
+#include "distributed/error.hpp"
 #include "tests/core/unlearn/tiny.hpp"
 
 namespace efface {
@@ -194,6 +195,44 @@ TEST(Baselines, EachFollowsItsFormula) {
   }
 }
 
+TEST(IdkDpo, PrefersTheSafeResponseToTheAnswerOfTheSamePair) {
+  const testing::TemporaryFolder folder;
+  auto options = options_for("IdkDPO");
+  options.args = {{"beta", 0.7}, {"gamma", 2}, {"alpha", 3}};
+  options.train.learning_rate = 3e-2;
+  AloneRun run(options, folder);
+  EXPECT_NEAR(run.trainer->step().parts.at("forget"), 2 / 0.7 * std::log(2.0), 1e-4) << "the frozen model";
+  const auto batch = run.trainer->batch(1);
+  const auto log_ratio = [&](const TokenRow& row) {
+    run.model.enable_adapters(false);
+    const double reference = log_probabilities(run.model, row).sum().item<double>();
+    run.model.enable_adapters(true);
+    return log_probabilities(run.model, row).sum().item<double>() - reference;
+  };
+  double expected = 0, ratios = 0;
+  int64_t tokens = 0;
+  for (const TrainingRow& row : batch.rows) {
+    tokens += static_cast<int64_t>(row.tokens.ids.size());
+    if (row.role != RowRole::safe) continue;
+    const double chosen = log_ratio(row.tokens), rejected = log_ratio(row.rejected.value());
+    expected += -2 / 0.7 * log_sigmoid(0.7 * (chosen - rejected)) / 5;
+    ratios += std::abs(chosen - rejected);
+    tokens += static_cast<int64_t>(row.rejected->ids.size());
+  }
+  EXPECT_GT(ratios, 0.1) << "the first step moved too little to tell";
+  const auto report = run.trainer->step();
+  EXPECT_NEAR(report.parts.at("forget"), expected, 1e-4 * expected);
+  EXPECT_NEAR(report.loss, 2 * report.parts.at("forget") + 3 * report.parts.at("retain"), 1e-3);
+  EXPECT_EQ(report.tokens, tokens) << "both answers count";
+}
+
+TEST(IdkDpo, ARowWithoutTheAnswerThatItIsPreferredToIsRefused) {
+  auto model = Transformer::random(testing::tiny_config(), single_mesh(), 3);
+  const auto method = make_method("IdkDPO");
+  EXPECT_THROW(Trainer(model, *method, testing::tiny_pool(96), {}, {}, testing::tiny_train_options(), {}, {}),
+               Error);
+}
+
 /// h and h0 at every token but a row's first, by a whole forward pass from the ids.
 std::pair<at::Tensor, at::Tensor> window_outputs(const AloneRun& run, const TokenRow& row) {
   const at::NoGradGuard no_grad;
@@ -315,7 +354,7 @@ TEST(Methods, EveryLossIsFiniteAndFallsOverFiveSteps) {
 
 TEST(Methods, MicroBatchesGiveTheSameLossAndGradient) {
   const testing::TemporaryFolder folder;
-  for (const char* method : {"NSRU", "KUDA"}) {
+  for (const char* method : {"NSRU", "KUDA", "IdkDPO"}) {
     auto options = options_for(method);
     AloneRun whole(options, folder);
     options.train.max_tokens_per_pass = 12;

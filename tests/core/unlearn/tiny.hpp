@@ -75,8 +75,9 @@ inline TokenRow random_row(uint64_t seed, int64_t prompt, int64_t labels, int64_
   return row;
 }
 
-/// Five records a role, of different lengths; the first forget record has two wordings.
-inline TrainingPool tiny_pool(int64_t vocab, double first_label_weight = 1) {
+/// Five records a role, of different lengths; the first forget record has two wordings. As pairs, safe rows
+/// have an answer that they are preferred to.
+inline TrainingPool tiny_pool(int64_t vocab, double first_label_weight = 1, bool as_pairs = false) {
   TrainingPool pool;
   uint64_t seed = 100;
   for (RowRole role : {RowRole::forget, RowRole::safe, RowRole::retain, RowRole::retain_kl})
@@ -84,6 +85,8 @@ inline TrainingPool tiny_pool(int64_t vocab, double first_label_weight = 1) {
       auto& record = pool.groups[role].emplace_back();
       for (int wording = 0; wording < (role == RowRole::forget && i == 0 ? 2 : 1); ++wording)
         record.push_back({random_row(seed++, 3 + i % 3, 2 + i, vocab), role, first_label_weight});
+      if (as_pairs && role == RowRole::safe)
+        record.front().rejected = random_row(seed + 1000, 3 + i % 3, 6 - i, vocab);
     }
   return pool;
 }
@@ -132,7 +135,7 @@ struct TinyRun {
   TinyRun(const Mesh& mesh, TinyOptions options, const std::filesystem::path& folder)
       : model(Transformer::random(tiny_config(), mesh, options.model_seed, {options.dtype})),
         method(make_method(options.method, options.args, options.choices, {1, 3})),
-        pool(tiny_pool(model.config().vocab_size, options.first_label_weight)) {
+        pool(tiny_pool(model.config().vocab_size, options.first_label_weight, method->reads_pairs())) {
     at::set_num_threads(1);
     const bool window = method->trains() == TrainedParameters::down_proj_window;
     const auto trained =
