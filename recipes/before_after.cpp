@@ -25,6 +25,20 @@ std::string pair(const nlohmann::json& before, const nlohmann::json& after, cons
   return was == "-" && is == "-" ? "-" : was + " -> " + is;
 }
 
+/// How much less likely the answers to the forget questions became, one line a form.
+std::string forgetting_lines(const nlohmann::json& after) {
+  std::ostringstream out;
+  const auto forms = after.value("forgetting", nlohmann::json::object());
+  for (const auto& [name, ratio] : forms.items()) {
+    const bool bare = name == "forget/bare";
+    out << std::left << std::setw(26) << name << "p(answer) down " << number_text(ratio["geometric"])
+        << "x, median over facts " << number_text(ratio["median"]) << "x, "
+        << number_text(100 * ratio[bare ? "share_down_10x" : "share_down_100x"].get<double>())
+        << "% of them down " << (bare ? "10x" : "100x") << "\n";
+  }
+  return out.str();
+}
+
 }  // namespace
 
 std::string before_after_table(const nlohmann::json& before, const nlohmann::json& after) {
@@ -44,6 +58,7 @@ std::string before_after_table(const nlohmann::json& before, const nlohmann::jso
         (before.is_null() ? "-" : number_text(before["perplexity"])) + " -> " +
             number_text(after["perplexity"]),
         "", "", "");
+  out << forgetting_lines(after);
   return out.str();
 }
 

@@ -2,10 +2,13 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <ctime>
+#include <set>
 
 #include "distributed/error.hpp"
 #include "distributed/threads.hpp"
+#include "recipes/preflight.hpp"
 #include "recipes/report/report.hpp"
 #include "recipes/stages/workspace.hpp"
 #include "recipes/stop_signal.hpp"
@@ -14,8 +17,55 @@ namespace efface {
 namespace {
 
 std::vector<Stage> stages() {
-  return {finetune_stage(), trace_stage(),   before_stage(),   covariance_stage(), nullspace_stage(),
-          answers_stage(),  unlearn_stage(), evaluate_stage(), export_stage()};
+  return {finetune_stage(), trace_stage(),   before_stage(),     covariance_stage(), nullspace_stage(),
+          answers_stage(),  unlearn_stage(), constraint_stage(), evaluate_stage(),   export_stage()};
+}
+
+Stage stage_named(const std::string& name) {
+  for (auto& stage : stages())
+    if (stage.name == name) return stage;
+  throw Error(ErrorClass::usage, "there is no stage '" + name + "'");
+}
+
+/// The stages of this run, in their order.
+std::vector<Stage> wanted_stages(const Workspace& work, const std::string& until) {
+  std::vector<Stage> wanted;
+  for (const auto& stage : stages()) {
+    if (stage.wanted(work)) wanted.push_back(stage);
+    if (stage.name == until) break;
+  }
+  return wanted;
+}
+
+/// The names of all that a stage reads, and of what those read.
+std::set<std::string> all_it_reads(const Workspace& work, const Stage& stage) {
+  std::set<std::string> all;
+  for (const auto& name : stage.reads(work)) {
+    all.insert(name);
+    all.merge(all_it_reads(work, stage_named(name)));
+  }
+  return all;
+}
+
+/// What the result of a stage depends on: itself, and all that it reads, each once.
+nlohmann::json key_of(const Workspace& work, const Stage& stage) {
+  const auto part = [&](const Stage& one) {
+    return nlohmann::json{{"version", one.version}, {"settings", one.settings(work)}};
+  };
+  nlohmann::json key = part(stage);
+  for (const auto& name : all_it_reads(work, stage)) key["reads"][name] = part(stage_named(name));
+  return key;
+}
+
+/// Forgets the results of the stages that are to be done again, and of all that read them: now, so that a run
+/// that is stopped before it comes to them does not take up what they were.
+void clear_for_redo(const Workspace& work, const std::vector<std::string>& redo) {
+  for (const auto& stage : stages()) {
+    auto names = all_it_reads(work, stage);
+    names.insert(stage.name);
+    if (std::any_of(redo.begin(), redo.end(), [&](const auto& name) { return names.count(name) > 0; }))
+      work.run.clear(stage.name);
+  }
 }
 
 std::string now_text() {
@@ -37,8 +87,10 @@ void prepare_folder(Workspace& work, const Stage& stage, const nlohmann::json& k
   work.mesh.world.barrier();
 }
 
-void write_manifest(const Workspace& work, const PipelineOptions& options) {
+void write_manifest(const Workspace& work, const std::vector<Stage>& wanted, const PipelineOptions& options) {
   if (!work.mesh.is_root()) return;
+  std::vector<std::string> names;
+  for (const auto& stage : wanted) names.push_back(stage.name);
   const Recipe& recipe = work.recipe;
   const nlohmann::json manifest = {
       {"version", EFFACE_VERSION},         {"started", now_text()},
@@ -47,22 +99,22 @@ void write_manifest(const Workspace& work, const PipelineOptions& options) {
       {"dtype", recipe.model.dtype},       {"ranks", work.mesh.world.size()},
       {"tensor", work.mesh.tensor_size()}, {"data", work.mesh.data_size()},
       {"threads", at::get_num_threads()},  {"seed", recipe.train.seed},
-      {"layers", work.config().layers},    {"hidden_size", work.config().hidden_size}};
+      {"layers", work.config().layers},    {"hidden_size", work.config().hidden_size},
+      {"projected", work.projects()},      {"stages", names}};
   write_text_file(work.run.path() / "run.json", manifest.dump(2) + "\n");
   write_text_file(work.run.path() / "recipe.yaml", effective_recipe(recipe));
 }
 
-void run_stage(Workspace& work, const Stage& stage, bool redo) {
-  const nlohmann::json key = stage.key(work);
+void run_stage(Workspace& work, const Stage& stage) {
+  const nlohmann::json key = key_of(work, stage);
   work.progress.begin(stage.name, stage.name == "unlearn" || stage.name == "finetune" ? "steps"
                                   : stage.name == "covariance"                        ? "tokens"
                                                                                       : "parts");
-  if (!redo && work.run.is_done(stage.name, key)) {
+  if (work.run.is_done(stage.name, key)) {
     work.progress.end("done before: " + stage.line(work.run.summary(stage.name)));
     return;
   }
   const std::string stale = work.mesh.is_root() ? work.run.why_stale(stage.name, key) : "";
-  if (redo) work.run.clear(stage.name);
   prepare_folder(work, stage, key);
   nlohmann::json summary = stage.run(work);
   summary["seconds"] = work.progress.seconds();
@@ -97,18 +149,19 @@ void run_pipeline(const Recipe& recipe, const Communicator& world, const Pipelin
   const Watchdog watchdog(progress, recipe.parallel.timeout, world.rank());
   catch_stop_signals();
   Workspace work(recipe, mesh, run, progress);
-  write_manifest(work, options);
-  for (const auto& stage : stages()) {
-    if (stage.wanted(work)) {
-      const bool redo = std::find(options.redo.begin(), options.redo.end(), stage.name) != options.redo.end();
-      run_stage(work, stage, redo);
-      if (stage.name == "finetune") work.use_model_folder(run.stage_folder("finetune") / "model");
-      if (stop_was_asked(world))
-        throw Error(ErrorClass::interrupted, "stopped after stage " + stage.name,
-                    "the same command goes on from there");
-    }
-    if (stage.name == options.until) return;
+  for (const auto& warning : check_before_work(recipe, work.config(), work.rows(), work.data))
+    if (world.rank() == 0) std::fprintf(stderr, "efface: warning: %s\n", warning.c_str());
+  const auto wanted = wanted_stages(work, options.until);
+  write_manifest(work, wanted, options);
+  clear_for_redo(work, options.redo);
+  for (const auto& stage : wanted) {
+    run_stage(work, stage);
+    if (stage.name == "finetune") work.use_model_folder(run.stage_folder("finetune") / "model");
+    if (stop_was_asked(world))
+      throw Error(ErrorClass::interrupted, "stopped after stage " + stage.name,
+                  "the same command goes on from there");
   }
+  if (!options.until.empty()) return;
   progress.begin("report", "parts");
   if (world.rank() == 0) write_report(run.path());
   progress.end((run.path() / "report.html").string());

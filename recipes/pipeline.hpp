@@ -12,7 +12,7 @@ namespace efface {
 
 struct PipelineOptions {
   std::string until;              ///< the last stage that runs; empty: all
-  std::vector<std::string> redo;  ///< stages done again though they are done
+  std::vector<std::string> redo;  ///< stages done again though they are done, and with them what reads them
   std::string command;            ///< as typed, for the report
 };
 

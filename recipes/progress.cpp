@@ -29,9 +29,14 @@ ProgressLine::ProgressLine(bool is_root)
 
 void ProgressLine::begin(const std::string& stage, const std::string& unit) {
   stage_ = stage;
+  begun_ = Clock::now();
+  part(unit);
+}
+
+void ProgressLine::part(const std::string& unit) {
   unit_ = unit;
-  begun_ = shown_ = Clock::now();
-  last_sign_ = begun_;
+  part_begun_ = shown_ = Clock::now();
+  last_sign_ = part_begun_;
 }
 
 void ProgressLine::update(int64_t done, int64_t total, const std::string& note) {
@@ -40,7 +45,8 @@ void ProgressLine::update(int64_t done, int64_t total, const std::string& note) 
   if (!is_root_ || now - shown_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10)))
     return;
   shown_ = now;
-  const double rate = static_cast<double>(done) / std::max(1e-9, seconds());
+  const double passed = std::chrono::duration<double>(now - part_begun_).count();
+  const double rate = static_cast<double>(done) / std::max(1e-9, passed);
   std::ostringstream line;
   line << std::left << std::setw(12) << stage_ << count_text(done) << " of " << count_text(total) << " "
        << unit_ << ", " << number_text(rate) << " a second";
@@ -59,6 +65,12 @@ void ProgressLine::end(const std::string& line) {
 void ProgressLine::say(const std::string& line) {
   last_sign_ = Clock::now();
   if (is_root_) std::cout << (terminal_ ? "\r\033[K" : "") << line << std::endl;
+}
+
+void ProgressLine::note(const std::string& line) {
+  std::ostringstream padded;
+  padded << std::left << std::setw(12) << stage_ << line;
+  say(padded.str());
 }
 
 double ProgressLine::seconds() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }

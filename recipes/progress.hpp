@@ -20,11 +20,15 @@ class ProgressLine {
   explicit ProgressLine(bool is_root);
 
   void begin(const std::string& stage, const std::string& unit);
+  /// A stage's next part: its count and rate start anew, seconds() does not.
+  void part(const std::string& unit);
   /// `note` is shown at the end of the running line ("loss 1.23").
   void update(int64_t done, int64_t total, const std::string& note = "");
   /// Replaces the running line by the stage's own.
   void end(const std::string& line);
   void say(const std::string& line);
+  /// The same, after the stage's name.
+  void note(const std::string& line);
   double seconds() const;  ///< since begin()
   /// When this rank last made progress; any rank, not only the root.
   std::chrono::steady_clock::time_point last_sign() const { return last_sign_.load(); }
@@ -33,7 +37,7 @@ class ProgressLine {
   using Clock = std::chrono::steady_clock;
   bool is_root_, terminal_;
   std::string stage_, unit_;
-  Clock::time_point begun_, shown_;
+  Clock::time_point begun_, part_begun_, shown_;
   std::atomic<Clock::time_point> last_sign_;
 };
 

@@ -95,8 +95,10 @@ void check_sections(const Recipe& recipe) {
   if (recipe.nullspace.rank_rule == "k" &&
       recipe.nullspace.rank_value != static_cast<double>(static_cast<int64_t>(recipe.nullspace.rank_value)))
     fail(recipe, "nullspace.rank.k", "must be an integer");
-  if (recipe.nullspace.projection != "none" && recipe.nullspace.point != "none" &&
-      recipe.data.text_covariance.empty() && !recipe.data.retain.given())
+  const bool has_records =
+      recipe.data.retain.given() || recipe.data.neighbours.given() || recipe.data.same_relation.given();
+  if (recipe.nullspace.projection != "none" && recipe.data.text_covariance.empty() &&
+      !(recipe.nullspace.chat_rows && has_records))
     throw Error(ErrorClass::recipe,
                 recipe.file.filename().string() + ": 'nullspace' needs something to retain",
                 "give 'data.text.covariance' or 'data.retain', or set 'nullspace.projection: none'");

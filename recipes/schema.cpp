@@ -108,9 +108,11 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
   keys.push_back(choice("nullspace.projection", {"hard", "leak", "sgp", "ridge", "none"},
                         "P = I - U diag(w) U^T: hard w = 1 on the retain subspace; the others relax it",
                         EFFACE_MEMBER(nullspace.projection)));
-  keys.push_back(choice("nullspace.point", {"update", "gradient", "none"},
-                        "what is projected; gradient is an ablation: it leaves the null space under Adam",
-                        EFFACE_MEMBER(nullspace.point)));
+  keys.push_back(
+      choice("nullspace.point", {"update", "gradient", "none"},
+             "what is projected; gradient is an ablation: it leaves the null space under Adam; none "
+             "only measures the leak",
+             EFFACE_MEMBER(nullspace.point)));
   const std::pair<const char*, const char*> rules[] = {
       {"energy", "smallest k whose eigenvalues hold this share of the trace"},
       {"threshold", "eigenvalues below this are null (absolute)"},
@@ -140,7 +142,8 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
                         "ridge: tau in w = l / (l + tau); 0: the mean eigenvalue",
                         EFFACE_MEMBER(nullspace.ridge_shift)));
   keys.push_back(yes_no("nullspace.protect_sink",
-                        "the mean first-position input is one more retained direction",
+                        "the mean first-position input is one more retained direction; with hard and leak, "
+                        "advised whenever skip_sinks leaves it out",
                         EFFACE_MEMBER(nullspace.protect_sink)));
   keys.push_back(yes_no("nullspace.skip_sinks", "leave position 0 of every row out of the covariance",
                         EFFACE_MEMBER(nullspace.skip_sinks)));

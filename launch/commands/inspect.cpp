@@ -65,7 +65,8 @@ void inspect_run(const std::filesystem::path& folder) {
             << manifest["started"].get<std::string>() << "\n"
             << "command     " << manifest["command"].get<std::string>() << "\n";
   nlohmann::json before, after;
-  for (const auto& stage : stage_names()) {
+  // Other folders are of an earlier run there, of other settings.
+  for (const auto& stage : manifest.value("stages", stage_names())) {
     const nlohmann::json record = stage_record(folder, stage);
     std::cout << std::left << std::setw(12) << stage;
     if (record.is_null()) {

@@ -21,7 +21,9 @@ void add_run(CommandLine line) {
   for (const auto& name : stage_names()) names += (names.empty() ? "" : ", ") + name;
   command->add_option("--until", options->pipeline.until, "the last stage to run: " + names)
       ->check(CLI::IsMember(stage_names()));
-  command->add_option("--redo", options->pipeline.redo, "stages to do again though they are done")
+  command
+      ->add_option("--redo", options->pipeline.redo,
+                   "stages to do again though they are done, and all that follows from them")
       ->check(CLI::IsMember(stage_names()));
   command->footer(
       "A stage that is done is not done again unless something it depends on changed. A run that was killed "

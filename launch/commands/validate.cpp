@@ -5,6 +5,7 @@
 #include "core/model/config.hpp"
 #include "distributed/error.hpp"
 #include "launch/commands/command.hpp"
+#include "recipes/preflight.hpp"
 #include "recipes/progress.hpp"
 #include "recipes/recipe.hpp"
 #include "recipes/training_rows.hpp"
@@ -49,10 +50,7 @@ void print_counts(const Recipe& recipe, const RunData& data, const ModelConfig& 
             << " of the same relation\n";
   for (const auto& [name, records] : data.probes)
     std::cout << "probe    " << name << ": " << records.size() << " questions\n";
-  const MethodDescription& method = find_method(recipe.method);
-  for (const auto& [role, count] :
-       rows_per_step(recipe, *make_method(recipe.method, recipe.method_args, recipe.method_choices,
-                                          method.needs_window ? LayerWindow{0, 1} : LayerWindow{})))
+  for (const auto& [role, count] : rows_per_step(recipe, *method_without_window(recipe)))
     std::cout << "rows     " << count << " " << role_name(role) << " a step\n";
   std::cout << "results  " << recipe.output.folder.string() << "\n";
 }
@@ -65,9 +63,12 @@ void validate(const Recipe& recipe) {
                                 ? ChatTemplate::detect(recipe.model.path)
                                 : ChatTemplate::named(recipe.model.chat_template);
   const RunData data = read_run_data(recipe);
+  const auto warnings = check_before_work(recipe, config, {recipe, tokenizer, chat}, data);
   print_counts(recipe, data, config);
   print_examples(recipe, data, tokenizer, chat);
-  std::cout << "\nthe recipe is right\n";
+  std::cout << "\n";
+  for (const auto& warning : warnings) std::cout << "warning: " << warning << "\n";
+  std::cout << "the recipe is right\n";
 }
 
 }  // namespace

@@ -25,8 +25,10 @@ Json read_json(const fs::path& file) {
   }
 }
 
-/// A stage's summary, or null when it was not run.
-Json summary_of(const fs::path& run, const std::string& stage) {
+/// A stage's summary, or null when the run does not want it: what lies in its folder is then of another run.
+Json summary_of(const fs::path& run, const Json& manifest, const std::string& stage) {
+  const Json& wanted = manifest.at("stages");
+  if (std::find(wanted.begin(), wanted.end(), stage) == wanted.end()) return nullptr;
   const Json done = read_json(run / stage / "done.json");
   return done.is_object() && done.contains("summary") ? done["summary"] : Json();
 }
@@ -50,6 +52,22 @@ std::string percent(double share) {
   return std::isfinite(share) ? readable_number(100 * share) + "%" : "n/a";
 }
 
+/// Of the questions whose first token was right before, the share that are right after; NaN when none was.
+double kept_share(const Json& before, const Json& after, const std::string& form) {
+  const auto right = [&](const Json& summary) {
+    return summary.is_object()
+               ? summary["scores"].value(form, Json::object()).value("first_is_argmax", Json::array())
+               : Json::array();
+  };
+  const Json was = right(before), is = right(after);
+  double right_before = 0, right_still = 0;
+  for (size_t i = 0; i < std::min(was.size(), is.size()); ++i) {
+    right_before += was[i].get<bool>();
+    right_still += was[i].get<bool>() && is[i].get<bool>();
+  }
+  return right_before > 0 ? right_still / right_before : std::nan("");
+}
+
 /// The few figures that say whether it worked.
 std::string headline(const Json& before, const Json& after) {
   if (after.is_null()) return "";
@@ -59,18 +77,21 @@ std::string headline(const Json& before, const Json& after) {
        std::map<std::string, std::string>{{"forget/trained", "after a question"},
                                           {"forget/reworded", "after a never-trained wording"},
                                           {"forget/bare", "on the bare prompt"}})
-    if (forgetting.contains(form))
-      tiles += tile(readable_number(number(forgetting[form], "geometric")) + "×",
-                    "less likely forgotten answer " + label);
+    if (forgetting.contains(form)) {
+      const bool bare = form == "forget/bare";
+      const Json& ratio = forgetting[form];
+      tiles += tile(readable_number(number(ratio, "geometric")) + "×",
+                    "less likely forgotten answer " + label + "; median over facts " +
+                        readable_number(number(ratio, "median")) + "×, " +
+                        percent(number(ratio, bare ? "share_down_10x" : "share_down_100x")) +
+                        " of them down " + (bare ? "10×" : "100×"));
+    }
   if (const double safe = score(after, "forget/reworded", "safe_share"); std::isfinite(safe))
     tiles += tile(percent(safe), "of never-trained wordings get exactly the safe response");
   for (const auto& [group, label] : std::map<std::string, std::string>{
-           {"unseen", "unseen facts"}, {"neighbours_heldout", "held-out neighbours"}}) {
-    const double was = score(before, group + "/trained", "argmax_share"),
-                 is = score(after, group + "/trained", "argmax_share");
-    if (was > 0 && std::isfinite(is))
-      tiles += tile(percent(is / was), "of the " + label + " that were right before are right after");
-  }
+           {"unseen", "unseen facts"}, {"neighbours_heldout", "held-out neighbours"}})
+    if (const double kept = kept_share(before, after, group + "/trained"); std::isfinite(kept))
+      tiles += tile(percent(kept), "of the " + label + " that were right before are right after");
   if (const double refused = score(after, "unrelated/trained", "refusal_share"); std::isfinite(refused))
     tiles += tile(percent(refused), "of unrelated questions are refused");
   const double was = number(before, "perplexity"), is = number(after, "perplexity");
@@ -171,6 +192,32 @@ std::pair<double, std::string> layer_and_input(const std::string& name) {
   return {std::stod(name.substr(0, dot)), name.substr(dot + 1)};
 }
 
+/// How far each input's covariance and basis can be trusted.
+std::string subspace_table(const Json& inputs) {
+  std::vector<std::vector<TableCell>> rows;
+  for (const auto& input : inputs) {
+    const auto figure = [&](const char* name) { return TableCell{readable_number(number(input, name)), ""}; };
+    const auto share = [&](const char* name) { return TableCell{percent(number(input, name)), ""}; };
+    std::string warnings;
+    for (const auto& warning : input.value("warnings", std::vector<std::string>()))
+      warnings += (warnings.empty() ? "" : "; ") + warning;
+    rows.push_back({{input.value("input", ""), ""},
+                    figure("k"),
+                    figure("n"),
+                    figure("tokens_per_dimension"),
+                    share("energy"),
+                    share("heldout_residual"),
+                    share("lambda_1_share"),
+                    share("top_token_share"),
+                    {warnings, "text"}});
+  }
+  return "<details><summary>Every module's input</summary>" +
+         html_table({"input", "k", "n", "tokens per dimension", "energy kept", "held-out energy outside",
+                     "λ₁ share", "top token share", "warnings"},
+                    rows) +
+         "</details>";
+}
+
 std::string subspace_section(const Json& nullspace) {
   if (nullspace.is_null() || !nullspace.contains("inputs")) return "";
   std::map<std::string, ChartSeries> rank, residual;
@@ -217,14 +264,14 @@ std::string subspace_section(const Json& nullspace) {
                                .y_label = "eigenvalue / trace",
                                .log_y = true});
   }
-  std::string body = "<div class=\"charts\">" + charts + "</div>";
+  std::string body = "<div class=\"charts\">" + charts + "</div>" + subspace_table(inputs);
   if (!warnings.empty())
     body += "<details open><summary>Where a subspace is not to be trusted</summary><ul class=\"warnings\">" +
             warnings + "</ul></details>";
-  return html_section(
-      "The retain subspace",
-      "What the kept knowledge uses of each linear layer's input. Training may only write into the rest.",
-      body);
+  return html_section("The retain subspace",
+                      "What the kept knowledge uses of each linear layer's input. A projected update writes "
+                      "into the rest only.",
+                      body);
 }
 
 std::string trace_section(const Json& trace) {
@@ -251,10 +298,8 @@ std::string trace_section(const Json& trace) {
   return html_section("Where the facts are: causal trace", said, svg_chart({effect}, options));
 }
 
-std::string constraint_section(const Json& unlearn) {
-  if (unlearn.is_null()) return "";
-  const Json constraint = unlearn.value("constraint", Json::object());
-  if (!constraint.contains("modules") || constraint["modules"].empty()) return "";
+std::string constraint_section(const Json& constraint, bool projected) {
+  if (constraint.is_null() || constraint["modules"].empty()) return "";
   std::vector<Json> modules = constraint["modules"].get<std::vector<Json>>();
   ChartSeries leak{"on the covariance's tokens", {}, {}}, heldout{"on held-out tokens", {}, {}},
       bound{"bound", {}, {}};
@@ -282,30 +327,35 @@ std::string constraint_section(const Json& unlearn) {
                     {readable_number(of_bound), of_bound > 1 ? "bad" : "good"},
                     {readable_number(number(module, "heldout_of_update")), ""},
                     {readable_number(number(module, "of_output")), ""},
+                    {readable_number(number(module, "heldout_of_output")), ""},
                     {readable_number(number(module, "rounded_of_update")), ""},
+                    {readable_number(number(module, "rounded_of_output")), ""},
                     {readable_number(number(module, "sink")), ""}});
   }
-  return html_section("Did it stay in the null space?",
-                      "A hard projection obeys the bound on the tokens its covariance counted; on held-out "
-                      "tokens it need not. Output "
-                      "change is ‖ΔW X‖ / ‖W X‖; rounded is after rounding to the exported dtype; sink is "
-                      "the first position.",
-                      chart + "<details><summary>Every module, the worst first</summary>" +
-                          html_table({"module", "leak", "bound", "leak / bound", "held out", "output change",
-                                      "rounded", "sink"},
-                                     rows) +
-                          "</details>");
+  return html_section(
+      "Did it stay in the null space?",
+      std::string(projected ? "A hard projection obeys the bound on the tokens its covariance "
+                              "counted; on held-out tokens it need not."
+                            : "This update was not projected: it owes the bound nothing.") +
+          " Output "
+          "change is ‖ΔW X‖ / ‖W X‖; rounded is after rounding to the exported dtype; sink is "
+          "the first position.",
+      chart + "<details><summary>Every module, the worst first</summary>" +
+          html_table({"module", "leak", "bound", "leak / bound", "leak, held out", "output change",
+                      "output change, held out", "leak, rounded", "output change, rounded", "sink"},
+                     rows) +
+          "</details>");
 }
 
 std::string what_was_run(const fs::path& run, const Json& manifest) {
   std::vector<std::vector<TableCell>> rows;
   for (const auto& [key, value] : manifest.items())
-    rows.push_back({{key, ""}, {value.is_string() ? value.get<std::string>() : value.dump(), "text"}});
+    if (key != "stages")
+      rows.push_back({{key, ""}, {value.is_string() ? value.get<std::string>() : value.dump(), "text"}});
   std::string body = rows.empty() ? "" : html_table({"what", "value"}, rows);
   std::vector<std::vector<TableCell>> times;
-  for (const auto* stage : {"finetune", "trace", "before", "covariance", "nullspace", "answers", "unlearn",
-                            "evaluate", "export"}) {
-    const Json summary = summary_of(run, stage);
+  for (const auto& stage : manifest.at("stages").get<std::vector<std::string>>()) {
+    const Json summary = summary_of(run, manifest, stage);
     if (!summary.is_null())
       times.push_back({{stage, ""}, {readable_number(number(summary, "seconds")) + " s", ""}});
   }
@@ -323,12 +373,13 @@ void write_report(const fs::path& run) {
   if (!manifest.is_object())
     throw Error(ErrorClass::storage, run.string() + ": not a run directory (no run.json)",
                 "give the folder that `efface run` wrote");
-  const Json before = summary_of(run, "before"), after = summary_of(run, "evaluate"),
-             unlearn = summary_of(run, "unlearn");
+  const auto summary = [&](const char* stage) { return summary_of(run, manifest, stage); };
+  const Json before = summary("before"), after = summary("evaluate");
   const std::string body = headline(before, after) + before_after_section(before, after) +
-                           samples_section(before, after) + training_section(unlearn) +
-                           constraint_section(unlearn) + trace_section(summary_of(run, "trace")) +
-                           subspace_section(summary_of(run, "nullspace")) + what_was_run(run, manifest);
+                           samples_section(before, after) + training_section(summary("unlearn")) +
+                           constraint_section(summary("constraint"), manifest.value("projected", true)) +
+                           trace_section(summary("trace")) + subspace_section(summary("nullspace")) +
+                           what_was_run(run, manifest);
   const std::string subtitle = manifest.value("method", "") + " on " + manifest.value("model", "") + ", " +
                                std::to_string(manifest.value("tensor", 1)) + " tensor x " +
                                std::to_string(manifest.value("data", 1)) + " data ranks, efface " +

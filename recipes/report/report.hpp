@@ -8,8 +8,8 @@
 
 namespace efface {
 
-/// Writes `run_folder`/report.html beside its name and renames it. Stages that were not run have no section.
-/// Throws Error(storage) when the folder is not a run directory. One rank calls it.
+/// Writes `run_folder`/report.html beside its name and renames it. Stages that run.json does not list have no
+/// section. Throws Error(storage) when the folder is not a run directory. One rank calls it.
 void write_report(const std::filesystem::path& run_folder);
 
 }  // namespace efface

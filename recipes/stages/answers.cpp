@@ -1,18 +1,9 @@
 // answers: what the frozen model itself says to the retain questions, the text of retain_kl rows.
 #include "distributed/error.hpp"
 #include "recipes/stages/own_answers.hpp"
-#include "recipes/stages/subspace_key.hpp"
+#include "recipes/stages/workspace.hpp"
 
 namespace efface {
-
-nlohmann::json answers_key(const Workspace& work) {
-  if (!needs_own_answers(work.recipe, *work.method())) return nullptr;
-  return {{"model", work.model_key()},
-          {"answer_tokens", work.recipe.train.answer_tokens},
-          {"records",
-           {source_key(work.recipe.data.retain), source_key(work.recipe.data.neighbours),
-            source_key(work.recipe.data.same_relation)}}};
-}
 
 OwnAnswers read_own_answers(const std::filesystem::path& folder) {
   OwnAnswers answers;
@@ -25,7 +16,15 @@ OwnAnswers read_own_answers(const std::filesystem::path& folder) {
 
 namespace {
 
-bool wanted(const Workspace& work) { return needs_own_answers(work.recipe, *work.method()); }
+nlohmann::json settings(const Workspace& work) {
+  return {{"model", work.model_key()},
+          {"answer_tokens", work.recipe.train.answer_tokens},
+          {"records",
+           {source_key(work.recipe.data.retain), source_key(work.recipe.data.neighbours),
+            source_key(work.recipe.data.same_relation)}}};
+}
+
+bool wanted(const Workspace& work) { return needs_own_answers(work.recipe); }
 
 nlohmann::json run(Workspace& work) {
   const RowMaker maker = work.rows();
@@ -73,6 +72,6 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage answers_stage() { return {"answers", wanted, answers_key, run, line}; }
+Stage answers_stage() { return {"answers", wanted, settings, run, line}; }
 
 }  // namespace efface

@@ -3,11 +3,12 @@
 
 #include "core/subspace/subspace_store.hpp"
 #include "distributed/error.hpp"
-#include "recipes/stages/subspace_key.hpp"
+#include "recipes/stages/workspace.hpp"
 
 namespace efface {
+namespace {
 
-nlohmann::json covariance_key(const Workspace& work) {
+nlohmann::json settings(const Workspace& work) {
   const NullspaceSection& nullspace = work.recipe.nullspace;
   nlohmann::json inputs;
   for (const auto& input : inputs_of(work.trained_modules())) inputs.push_back(input_name(input));
@@ -27,9 +28,7 @@ nlohmann::json covariance_key(const Workspace& work) {
   return key;
 }
 
-namespace {
-
-bool wanted(const Workspace& work) { return work.projects(); }
+bool wanted(const Workspace& work) { return work.has_subspace(); }
 
 /// Rows whose tokens count, chat rows first, `limit` tokens in all.
 std::vector<TokenRow> retain_rows(const Workspace& work) {
@@ -128,7 +127,7 @@ nlohmann::json run(Workspace& work) {
   accumulate(work, accumulator, heldout, true, done, total);
   const double seconds = work.progress.seconds() - start;
   auto covariances = accumulator.finish();
-  CovarianceStore::write(work.run.stage_folder("covariance"), covariances, work.mesh, covariance_key(work));
+  CovarianceStore::write(work.run.stage_folder("covariance"), covariances, work.mesh, settings(work));
   return summary_of(covariances, seconds, total);
 }
 
@@ -140,6 +139,6 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage covariance_stage() { return {"covariance", wanted, covariance_key, run, line}; }
+Stage covariance_stage() { return {"covariance", wanted, settings, run, line}; }
 
 }  // namespace efface

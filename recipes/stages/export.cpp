@@ -2,7 +2,7 @@
 #include <sstream>
 
 #include "recipes/stages/export_formats.hpp"
-#include "recipes/stages/subspace_key.hpp"
+#include "recipes/stages/workspace.hpp"
 
 namespace efface {
 namespace {
@@ -13,10 +13,20 @@ bool has(const std::vector<std::string>& words, const std::string& word) {
 
 bool wanted(const Workspace& work) { return !work.recipe.output.formats.empty(); }
 
-nlohmann::json key(const Workspace& work) {
-  return {{"unlearn", unlearn_key(work)},
-          {"formats", work.recipe.output.formats},
-          {"dtype", work.recipe.output.dtype}};
+nlohmann::json settings(const Workspace& work) {
+  return {{"formats", work.recipe.output.formats},
+          {"dtype", work.recipe.output.dtype},
+          // The card and the adapter's configuration name their base models.
+          {"models", {work.recipe.model.path.filename().string(), work.model_folder().string()}}};
+}
+
+/// The update, and what the card says of it.
+std::vector<std::string> reads(const Workspace& work) {
+  std::vector<std::string> stages = {"unlearn"};
+  if (work.projects()) stages.emplace_back("constraint");
+  if (work.recipe.evaluate.before) stages.emplace_back("before");
+  if (work.recipe.evaluate.after) stages.emplace_back("evaluate");
+  return stages;
 }
 
 std::string score_row(const std::string& name, const nlohmann::json& before, const nlohmann::json& after) {
@@ -64,7 +74,7 @@ std::string model_card(Workspace& work, const ModelUpdate& update) {
          << recipe.nullspace.rank_rule << " " << number_text(recipe.nullspace.rank_value)
          << ") so that the retained inputs of these layers keep their outputs. "
          << "Largest leak on the tokens of the covariance, in units of its bound: "
-         << number_text(training["constraint"].value("worst_of_bound", 0.0)) << ".\n\n";
+         << number_text(work.run.summary("constraint").at("worst_of_bound")) << ".\n\n";
   if (!after.is_null()) card << figures(before, after);
   card << "\n## Recipe\n\n```yaml\n" << effective_recipe(recipe) << "```\n";
   return card.str();
@@ -103,6 +113,6 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage export_stage() { return {"export", wanted, key, run, line}; }
+Stage export_stage() { return {"export", wanted, settings, run, line, reads}; }
 
 }  // namespace efface

@@ -16,8 +16,8 @@ struct HuggingFaceExport {
 };
 
 /// A Hugging Face folder: every untouched tensor with the bytes of the source, W0 + dW in the file's dtype
-/// or, when `fp32`, in fp32; all other files of the source as they are; `model_card` as README.md. One
-/// process; the folder appears whole or not at all, an older one is replaced.
+/// or, when `fp32`, in fp32, which config.json then names; all other files of the source as they are;
+/// `model_card` as README.md. One process; the folder appears whole or not at all, an older one is replaced.
 HuggingFaceExport export_huggingface(const std::filesystem::path& source, const std::filesystem::path& target,
                                      const ModelUpdate& update, bool fp32, const std::string& model_card);
 

@@ -16,6 +16,16 @@ bool is_carried(const std::filesystem::path& file) {
   return extensions.count(file.extension()) > 0 && file.filename() != "model.safetensors.index.json";
 }
 
+/// Says fp32 in a copy of config.json, or whoever loads the folder with the dtype that it names would round
+/// the tensors again.
+void name_fp32(const std::filesystem::path& config_file) {
+  auto config = nlohmann::ordered_json::parse(read_text_file(config_file));
+  const bool newer = config.contains("dtype");  // the name that transformers writes since 4.56
+  if (newer) config["dtype"] = "float32";
+  if (!newer || config.contains("torch_dtype")) config["torch_dtype"] = "float32";
+  write_text_file(config_file, config.dump(2) + "\n");
+}
+
 void copy_other_files(const std::filesystem::path& source, const std::filesystem::path& target) {
   for (const auto& entry : std::filesystem::directory_iterator(source))
     if (entry.is_regular_file() && is_carried(entry.path()))
@@ -65,6 +75,7 @@ HuggingFaceExport export_huggingface(const std::filesystem::path& source, const 
   }
   write_index(folder.temporary(), files, bytes);
   copy_other_files(source, folder.temporary());
+  if (fp32) name_fp32(folder.temporary() / "config.json");
   write_text_file(folder.temporary() / "README.md", model_card);
   folder.publish();
   return result;

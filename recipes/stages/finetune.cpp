@@ -1,18 +1,18 @@
 // finetune: teach the model the forget and retain answers first (as TOFU does), so that there is something to
 // forget. Its result is a model folder that the later stages start from.
-#include "core/unlearn/trainer.hpp"
 #include "recipes/stages/export_formats.hpp"
-#include "recipes/stages/workspace.hpp"
+#include "recipes/stages/training_loop.hpp"
 
 namespace efface {
 namespace {
 
 bool wanted(const Workspace& work) { return work.recipe.finetune.steps > 0; }
 
-nlohmann::json key(const Workspace& work) {
+nlohmann::json settings(const Workspace& work) {
   const FinetuneSection& finetune = work.recipe.finetune;
   return {{"model", work.model_key()},
           {"data", {source_key(work.recipe.data.forget), source_key(work.recipe.data.retain)}},
+          {"text_window", work.recipe.train.text_window},
           {"steps", finetune.steps},
           {"batch_size", finetune.batch_size},
           {"learning_rate", finetune.learning_rate},
@@ -58,17 +58,9 @@ nlohmann::json run(Workspace& work) {
   Transformer model = work.take_model();
   Trainer trainer(model, *method, pool_of(work), ReferenceCache(), {}, options, lora, modules);
   const auto folder = work.run.stage_folder("finetune");
-  trainer.restore(folder / "checkpoint");
+  const TrainingHistory history = run_training_loop(work, trainer, "finetune", finetune.steps);
   nlohmann::json losses = nlohmann::json::array();
-  while (trainer.steps_done() < finetune.steps) {
-    const StepReport report = trainer.step();
-    losses.push_back(report.loss);
-    work.run.append_metric(
-        {{"stage", "finetune"}, {"step", report.step}, {"loss", report.loss}, {"seconds", report.seconds}});
-    work.progress.update(trainer.steps_done(), finetune.steps, "loss " + number_text(report.loss));
-    const int64_t every = work.recipe.train.checkpoint_every;
-    if (every > 0 && trainer.steps_done() % every == 0) trainer.save(folder / "checkpoint");
-  }
+  for (const auto& step : history.steps) losses.push_back(step.at("loss"));
   ModelUpdate update;
   if (finetune.r > 0) {
     update.lora_scale = trainer.lora_scale();
@@ -93,6 +85,6 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage finetune_stage() { return {"finetune", wanted, key, run, line}; }
+Stage finetune_stage() { return {"finetune", wanted, settings, run, line}; }
 
 }  // namespace efface

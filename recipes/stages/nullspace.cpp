@@ -2,15 +2,15 @@
 #include <cmath>
 
 #include "core/subspace/eigen_stage.hpp"
-#include "recipes/stages/subspace_key.hpp"
+#include "core/subspace/subspace_store.hpp"
+#include "recipes/stages/workspace.hpp"
 
 namespace efface {
+namespace {
 
-nlohmann::json nullspace_key(const Workspace& work) {
-  if (!work.projects()) return nullptr;
+nlohmann::json settings(const Workspace& work) {
   const NullspaceSection& nullspace = work.recipe.nullspace;
-  nlohmann::json key = {{"covariance", covariance_key(work)},
-                        {"projection", nullspace.projection},
+  nlohmann::json key = {{"projection", nullspace.projection},
                         {"rank", {nullspace.rank_rule, nullspace.rank_value}},
                         {"protect_sink", nullspace.protect_sink}};
   if (nullspace.projection == "leak") key["leak"] = nullspace.leak;
@@ -18,8 +18,6 @@ nlohmann::json nullspace_key(const Workspace& work) {
   if (nullspace.projection == "ridge") key["ridge_shift"] = nullspace.ridge_shift;
   return key;
 }
-
-namespace {
 
 ProjectorOptions projector_options(const NullspaceSection& nullspace) {
   ProjectorOptions options;
@@ -85,7 +83,7 @@ nlohmann::json summary_json(const BasisSummary& summary, double matrix_trace) {
   return json;
 }
 
-bool wanted(const Workspace& work) { return work.projects(); }
+bool wanted(const Workspace& work) { return work.has_subspace(); }
 
 nlohmann::json run(Workspace& work) {
   work.release_model();
@@ -105,13 +103,23 @@ nlohmann::json run(Workspace& work) {
     for (size_t i = 0; i < solved.size(); ++i)
       all.push_back(summary_json(solved[i], trace(covariances[i].matrix)));
   }
-  writer.finish(nullspace_key(work));
+  writer.finish(settings(work));
   int64_t warned = 0;
   for (const auto& summary : all) warned += !summary["warnings"].empty();
   return {{"inputs", all},
           {"warned", warned},
           {"rank", {{"rule", work.recipe.nullspace.rank_rule}, {"value", work.recipe.nullspace.rank_value}}},
           {"projection", work.recipe.nullspace.projection}};
+}
+
+/// ", WHAT 93% (3.down)": the largest of a share over the inputs, and where it is.
+std::string worst_share(const nlohmann::json& inputs, const char* share, const std::string& what) {
+  const auto worst = std::max_element(inputs.begin(), inputs.end(), [&](const auto& a, const auto& b) {
+    return a[share].template get<double>() < b[share].template get<double>();
+  });
+  if (worst == inputs.end()) return "";
+  return ", " + what + number_text(100 * (*worst)[share].get<double>()) + "% (" +
+         (*worst)["input"].get<std::string>() + ")";
 }
 
 std::string line(const nlohmann::json& summary) {
@@ -126,6 +134,8 @@ std::string line(const nlohmann::json& summary) {
                      number_text(100 * retained / count) + "% of the directions retained";
   if (heldout > 0)
     text += ", " + number_text(100 * outside / static_cast<double>(heldout)) + "% of held-out energy outside";
+  text += worst_share(summary["inputs"], "lambda_1_share", "lambda_1 holds up to ") +
+          worst_share(summary["inputs"], "top_token_share", "one token up to ");
   std::vector<std::string> warnings;
   for (const auto& input : summary["inputs"])
     for (const auto& warning : input["warnings"])
@@ -142,6 +152,9 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage nullspace_stage() { return {"nullspace", wanted, nullspace_key, run, line}; }
+Stage nullspace_stage() {
+  return {"nullspace", wanted, settings,
+          run,         line,   [](const Workspace&) { return std::vector<std::string>{"covariance"}; }};
+}
 
 }  // namespace efface

@@ -4,7 +4,7 @@
 #include "core/evaluate/fact_probes.hpp"
 #include "recipes/stages/benchmarks.hpp"
 #include "recipes/stages/model_update.hpp"
-#include "recipes/stages/subspace_key.hpp"
+#include "recipes/stages/workspace.hpp"
 
 namespace efface {
 namespace {
@@ -102,23 +102,23 @@ nlohmann::json evaluation_key(const Workspace& work) {
   const SafeResponseSection& safe = work.recipe.safe_response;
   nlohmann::json responses = {safe.source, safe.text_template, safe.parts, file_key(safe.file)};
   if (safe.source == "file") responses.push_back(work.recipe.train.seed);  // it deals the file's lines
-  return {
-      {"model", work.model_key()},
-      {"forget", source_key(work.recipe.data.forget)},
-      {"retain", source_key(work.recipe.data.retain)},
-      {"probes", probes},
-      {"safe_response", responses},
-      {"perplexity",
-       {file_key(work.recipe.data.text_perplexity), evaluate.perplexity_tokens,
-        work.recipe.nullspace.window}},
-      {"samples", {evaluate.samples, evaluate.sample_tokens}},
-      {"benchmarks", benchmarks_key(work)}};
+  return {{"model", work.model_key()},
+          {"forget", source_key(work.recipe.data.forget)},
+          {"retain", source_key(work.recipe.data.retain)},
+          {"probes", probes},
+          {"safe_response", responses},
+          {"perplexity",
+           {file_key(work.recipe.data.text_perplexity), evaluate.perplexity_tokens,
+            work.recipe.nullspace.window}},
+          {"samples", {evaluate.samples, evaluate.sample_tokens}},
+          {"benchmarks", benchmarks_key(work)}};
 }
 
-nlohmann::json key_after(const Workspace& work) {
-  return {{"questions", evaluation_key(work)},
-          {"unlearn", unlearn_key(work)},
-          {"compared", work.recipe.evaluate.before}};
+/// The result, and what it is compared with.
+std::vector<std::string> read_after(const Workspace& work) {
+  std::vector<std::string> stages = {"unlearn"};
+  if (work.recipe.evaluate.before) stages.emplace_back("before");
+  return stages;
 }
 
 nlohmann::json run_before(Workspace& work) { return measure(work, work.model(), "before"); }
@@ -164,8 +164,9 @@ Stage before_stage() {
 }
 
 Stage evaluate_stage() {
-  return {"evaluate", [](const Workspace& work) { return work.recipe.evaluate.after; }, key_after, run_after,
-          line};
+  return {"evaluate",     [](const Workspace& work) { return work.recipe.evaluate.after; },
+          evaluation_key, run_after,
+          line,           read_after};
 }
 
 }  // namespace efface

@@ -12,7 +12,7 @@ bool wanted(const Workspace& work) {
          work.recipe.train.layers.empty();
 }
 
-nlohmann::json key(const Workspace& work) {
+nlohmann::json settings(const Workspace& work) {
   const TraceSection& trace = work.recipe.trace;
   return {{"model", work.model_key()},
           {"forget", source_key(work.recipe.data.forget)},
@@ -81,6 +81,6 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage trace_stage() { return {"trace", wanted, key, run, line}; }
+Stage trace_stage() { return {"trace", wanted, settings, run, line}; }
 
 }  // namespace efface

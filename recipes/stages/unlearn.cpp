@@ -1,19 +1,14 @@
-// unlearn: the training loop, from its last checkpoint where there is one, and what its result does to the
-// retained tokens.
-#include <csignal>
-
+// unlearn: the method's training, from its last checkpoint where there is one.
 #include "core/subspace/subspace_store.hpp"
 #include "core/unlearn/trainer.hpp"
-#include "distributed/error.hpp"
-#include "recipes/stages/leaks.hpp"
 #include "recipes/stages/model_update.hpp"
 #include "recipes/stages/own_answers.hpp"
-#include "recipes/stages/subspace_key.hpp"
-#include "recipes/stop_signal.hpp"
+#include "recipes/stages/training_loop.hpp"
 
 namespace efface {
+namespace {
 
-nlohmann::json unlearn_key(const Workspace& work) {
+nlohmann::json settings(const Workspace& work) {
   const Recipe& recipe = work.recipe;
   const TrainSection& train = recipe.train;
   const auto method = work.method();
@@ -22,9 +17,7 @@ nlohmann::json unlearn_key(const Workspace& work) {
   nlohmann::json modules;
   for (const auto& module : work.trained_modules()) modules.push_back(module_name(module));
   nlohmann::json key = {{"model", work.model_key()},
-                        {"nullspace", nullspace_key(work)},
-                        {"point", recipe.nullspace.point},
-                        {"answers", answers_key(work)},
+                        {"point", work.projects() ? recipe.nullspace.point : "none"},
                         {"method", recipe.method},
                         {"method_args", recipe.method_args},
                         {"method_choices", recipe.method_choices},
@@ -53,7 +46,12 @@ nlohmann::json unlearn_key(const Workspace& work) {
   return key;
 }
 
-namespace {
+std::vector<std::string> reads(const Workspace& work) {
+  std::vector<std::string> stages;
+  if (work.projects()) stages.emplace_back("nullspace");
+  if (needs_own_answers(work.recipe)) stages.emplace_back("answers");
+  return stages;
+}
 
 TrainOptions train_options(const Workspace& work, const Method& method) {
   const TrainSection& train = work.recipe.train;
@@ -96,44 +94,6 @@ std::map<InputId, Projector> read_projectors(const Workspace& work) {
   return projectors;
 }
 
-nlohmann::json metric(const StepReport& report) {
-  return {{"stage", "unlearn"},      {"step", report.step},           {"loss", report.loss},
-          {"parts", report.parts},   {"grad_norm", report.grad_norm}, {"learning_rate", report.learning_rate},
-          {"tokens", report.tokens}, {"seconds", report.seconds}};
-}
-
-void train(Workspace& work, Trainer& trainer, const std::filesystem::path& checkpoint,
-           nlohmann::json& steps) {
-  const TrainSection& section = work.recipe.train;
-  while (trainer.steps_done() < section.steps) {
-    const StepReport report = trainer.step();
-    steps.push_back(metric(report));
-    work.run.append_metric(steps.back());
-    work.progress.update(trainer.steps_done(), section.steps, "loss " + number_text(report.loss));
-    const bool asked_to_stop = stop_was_asked(work.mesh.world);
-    const bool due = section.checkpoint_every > 0 && trainer.steps_done() % section.checkpoint_every == 0;
-    const bool last = trainer.steps_done() == section.steps;
-    if (due || asked_to_stop || last) {
-      trainer.save(checkpoint);
-      if (work.mesh.is_root()) write_text_file(checkpoint.parent_path() / "steps.json", steps.dump() + "\n");
-    }
-    if (asked_to_stop)
-      throw Error(ErrorClass::interrupted,
-                  "stopped after step " + std::to_string(trainer.steps_done()) + " of " +
-                      std::to_string(section.steps),
-                  "the same command goes on from there");
-  }
-}
-
-/// Step reports up to the checkpoint that was restored.
-nlohmann::json earlier_steps(const std::filesystem::path& file, int64_t steps_done) {
-  nlohmann::json kept = nlohmann::json::array();
-  if (steps_done == 0 || !std::filesystem::exists(file)) return kept;
-  for (auto& step : nlohmann::json::parse(read_text_file(file)))
-    if (step.at("step").get<int64_t>() < steps_done) kept.push_back(std::move(step));
-  return kept;
-}
-
 ModelUpdate update_of(const Trainer& trainer, TrainedParameters parameters) {
   ModelUpdate update;
   if (parameters == TrainedParameters::lora) {
@@ -150,30 +110,27 @@ ModelUpdate update_of(const Trainer& trainer, TrainedParameters parameters) {
 nlohmann::json run(Workspace& work) {
   const auto folder = work.run.stage_folder("unlearn");
   const auto method = work.method();
-  const bool asks = needs_own_answers(work.recipe, *method);
+  const bool asks = needs_own_answers(work.recipe);
   TrainingPool pool = make_pool(work.rows(), work.data, *method,
                                 asks ? read_own_answers(work.run.stage_folder("answers")) : OwnAnswers());
   Transformer model = work.take_model();
-  ReferenceCache references = ReferenceCache::build(folder / "references", model, pool, *method);
+  work.progress.part("reference rows");
+  ReferenceCache references =
+      ReferenceCache::build(folder / "references", model, pool, *method,
+                            [&](int64_t done, int64_t total) { work.progress.update(done, total); });
+  work.progress.part("steps");
   Trainer trainer(model, *method, std::move(pool), references, read_projectors(work),
                   train_options(work, *method), lora_options(work.recipe), work.trained_modules());
-  const auto checkpoint = folder / "checkpoint";
-  const bool resumed = trainer.restore(checkpoint);
-  const int64_t resumed_at = resumed ? trainer.steps_done() : 0;
-  if (resumed) work.progress.say("unlearn     goes on after step " + std::to_string(resumed_at));
-  nlohmann::json steps = earlier_steps(folder / "steps.json", resumed_at);
-  train(work, trainer, checkpoint, steps);
-
+  const TrainingHistory history = run_training_loop(work, trainer, "unlearn", work.recipe.train.steps);
   const ModelUpdate update = update_of(trainer, method->trains());
   if (work.mesh.is_root()) update.write(folder / "update.safetensors");
   nlohmann::json rows;
   for (const auto& [role, count] : rows_per_step(work.recipe, *method)) rows[role_name(role)] = count;
   return {{"method", work.recipe.method},
-          {"steps", steps},
+          {"steps", history.steps},
           {"rows_per_step", rows},
-          {"resumed_at", resumed_at},
-          {"modules", update.modules().size()},
-          {"constraint", measure_constraint(work, update)}};
+          {"resumed_at", history.resumed_at},
+          {"modules", update.modules().size()}};
 }
 
 std::string line(const nlohmann::json& summary) {
@@ -184,16 +141,13 @@ std::string line(const nlohmann::json& summary) {
   if (!steps.empty())
     text += ", " + number_text(seconds / static_cast<double>(steps.size())) + " s a step, loss " +
             number_text(steps.front()["loss"]) + " -> " + number_text(steps.back()["loss"]);
-  const auto& constraint = summary["constraint"];
-  if (constraint.contains("worst_of_bound"))
-    text += "; leak at most " + number_text(constraint["worst_of_bound"]) + " of its bound";
   return text;
 }
 
 }  // namespace
 
 Stage unlearn_stage() {
-  return {"unlearn", [](const Workspace&) { return true; }, unlearn_key, run, line};
+  return {"unlearn", [](const Workspace&) { return true; }, settings, run, line, reads};
 }
 
 }  // namespace efface

@@ -28,11 +28,6 @@ Workspace::Workspace(const Recipe& recipe, const Mesh& mesh, RunDirectory& run, 
       tokenizer_(Tokenizer::load(recipe.model.path)),
       chat_(choose_template(recipe)) {
   check_tensor_parallel(config_, mesh.tensor_size());
-  for (int64_t layer : recipe.train.layers)
-    if (layer >= config_.layers)
-      throw Error(ErrorClass::recipe, recipe.locate("train.layers") + " names layer " +
-                                          std::to_string(layer) + ", but the model has " +
-                                          std::to_string(config_.layers));
   use_model_folder(recipe.model.path);
 }
 
@@ -83,9 +78,9 @@ std::vector<ModuleId> Workspace::trained_modules() const {
   return modules_of(begin, end, target_projections(recipe));
 }
 
-bool Workspace::projects() const {
-  return recipe.nullspace.projection != "none" && recipe.nullspace.point != "none";
-}
+bool Workspace::has_subspace() const { return recipe.nullspace.projection != "none"; }
+
+bool Workspace::projects() const { return has_subspace() && recipe.nullspace.point != "none"; }
 
 std::vector<std::vector<TokenRow>> split_rows(const std::vector<TokenRow>& rows, int64_t tokens) {
   std::vector<std::vector<TokenRow>> parts;

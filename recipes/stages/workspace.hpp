@@ -50,6 +50,9 @@ class Workspace {
   std::unique_ptr<Method> method() const;
   /// Modules that train.
   std::vector<ModuleId> trained_modules() const;
+  /// Are a covariance and bases computed? Without `nullspace.projection: none`: yes, though
+  /// `nullspace.point: none` trains unprojected; its leak is then measured all the same.
+  bool has_subspace() const;
   bool projects() const;
 
  private:
@@ -62,12 +65,20 @@ class Workspace {
 };
 
 /// One stage: what it depends on, what it does, and how its line reads. A stage without `wanted` is skipped.
+/// Its result is taken up again while its version, its settings, and those of all it reads are the same.
 struct Stage {
   std::string name;
   std::function<bool(const Workspace&)> wanted;
-  std::function<nlohmann::json(const Workspace&)> key;
+  /// What it takes from the recipe, the data and the model. What `finetune` and `trace` decide stands here
+  /// too: the model folder's identity, the layers that train.
+  std::function<nlohmann::json(const Workspace&)> settings;
   std::function<nlohmann::json(Workspace&)> run;                   ///< the summary; the same on every rank
   std::function<std::string(const nlohmann::json& summary)> line;  ///< without the stage's name
+  /// Earlier stages whose results it reads in this run.
+  std::function<std::vector<std::string>(const Workspace&)> reads = [](const Workspace&) {
+    return std::vector<std::string>();
+  };
+  int version = 1;  ///< raised when the stage would compute something else from the same settings
 };
 
 Stage finetune_stage();
@@ -77,6 +88,7 @@ Stage covariance_stage();
 Stage nullspace_stage();
 Stage answers_stage();
 Stage unlearn_stage();
+Stage constraint_stage();
 Stage evaluate_stage();
 Stage export_stage();
 

@@ -112,6 +112,21 @@ TEST_F(Program, TokenizePrintsOneArrayALine) {
   EXPECT_EQ(outcome.out, "[72,105]\n[]\n[256,97]\n");
 }
 
+TEST_F(Program, LinesMayEndAsOnWindows) {
+  testing::write_tiny_model(folder_ / "model");
+  write_text_file(folder_ / "text.txt", "Hi\r\n\r\nHo");
+  EXPECT_EQ(call("tokenize model text.txt").out, "[72,105]\n[]\n[72,111]\n");
+}
+
+TEST_F(Program, ScoreNamesTheLineThatIsLongerThanTheModelsPositions) {
+  testing::write_tiny_model(folder_ / "model");
+  const std::string line = nlohmann::json{{"prompt", std::string(512, 'a')}, {"completion", "b"}}.dump();
+  write_text_file(folder_ / "rows.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n" + line + "\n");
+  const Outcome outcome = call("score model rows.jsonl --template none");
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("rows.jsonl:2: 513 tokens, more than the model's 512 positions"));
+}
+
 TEST_F(Program, ScoreGivesALogProbabilityToEveryCompletionTokenOnAnyMesh) {
   testing::write_tiny_model(folder_ / "model");
   write_text_file(folder_ / "rows.jsonl",
@@ -163,6 +178,41 @@ TEST_F(Program, GenerateIsTheSameOnOneRankAndTwo) {
   EXPECT_LE(json_lines(one.out)[0]["tokens"].size(), 8u);
 }
 
+TEST_F(Program, GenerateSamplesTheSameTextFromASeedOnOneRankAndTwo) {
+  testing::write_tiny_model(folder_ / "model");
+  const std::string greedy =
+      "generate model --template none --prompt 'The capital' --max-new-tokens 8 --json";
+  const std::string sampled = greedy + " --temperature 0.9 --top-k 40 --seed ";
+  const auto one = call(sampled + "4"), two = call(sampled + "4 --tensor 2", 2), other = call(sampled + "5");
+  ASSERT_EQ(one.code, 0) << one.err;
+  EXPECT_EQ(json_lines(one.out).at(0), json_lines(two.out).at(0));
+  EXPECT_EQ(one.out, call(sampled + "4").out);
+  EXPECT_NE(one.out, other.out);
+  EXPECT_EQ(call(greedy).out, call(greedy + " --temperature 0 --top-k 40 --seed 4").out);
+  EXPECT_EQ(call(greedy + " --top-k 40").code, 2) << "nothing is sampled";
+}
+
+TEST_F(Program, APairOfAnswersStaysTogetherOnEveryMesh) {
+  testing::write_tiny_run(folder_);
+  const std::string arguments =
+      "run recipe.yaml method=IdkDPO method_args={} 'train={steps: 3, warmup_steps: 1, rows: {safe: 3, "
+      "retain: "
+      "2}}' evaluate.before=no evaluate.after=no output.formats=[] output.folder=";
+  const auto losses = [&](const std::string& run) {
+    std::vector<double> values;
+    for (const auto& line : json_lines(read_text_file(folder_ / run / "metrics.jsonl")))
+      values.push_back(line.at("loss").get<double>());
+    return values;
+  };
+  const auto one = call(arguments + "one"), two = call(arguments + "two", 2);
+  ASSERT_EQ(one.code, 0) << one.err;
+  ASSERT_EQ(two.code, 0) << two.err;
+  const auto expected = losses("one"), got = losses("two");
+  ASSERT_EQ(expected.size(), 3u);
+  ASSERT_EQ(got.size(), 3u);
+  for (size_t step = 0; step < 3; ++step) EXPECT_NEAR(got[step], expected[step], 1e-3 * expected[step]);
+}
+
 TEST_F(Program, ValidateShowsRowsWithTheirLabelsAndReadsNoWeights) {
   testing::write_tiny_run(folder_);
   fs::remove(folder_ / "model/model.safetensors");
@@ -174,6 +224,41 @@ TEST_F(Program, ValidateShowsRowsWithTheirLabelsAndReadsNoWeights) {
   EXPECT_THAT(outcome.out, HasSubstr("9 steps"));
 }
 
+TEST_F(Program, WhatWouldDoNothingIsSaidByValidateAndByRun) {
+  testing::write_tiny_run(folder_);
+  const std::string adapters =
+      "recipe.yaml method=NPO 'method_args={}' "
+      "'train={steps: 1, warmup_steps: 0, rows: {forget: 2, retain: 2, safe: 3}, initial_noise: 0.1, "
+      "first_token_weight: {safe: 2}}'";
+  const auto checked = call("validate " + adapters);
+  const auto ran = call("run " + adapters + " --until covariance");
+  EXPECT_EQ(checked.code, 0) << checked.err;
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  for (const char* setting :
+       {"'train.rows.safe'", "'train.initial_noise'", "'train.first_token_weight.safe'"}) {
+    EXPECT_THAT(checked.out, HasSubstr(std::string(setting) + " does nothing: NPO"));
+    EXPECT_THAT(ran.err, HasSubstr(std::string(setting) + " does nothing: NPO"));
+  }
+  EXPECT_EQ(lines_of(ran.err), 3) << "a warning a line, from one rank";
+
+  const std::string matrices =
+      "validate recipe.yaml method=KUDA 'method_args={}' 'train={steps: 1, rows: {forget: 2}, layers: [1]}'";
+  EXPECT_THAT(call(matrices + " 'output.formats=[huggingface, peft]'").out,
+              HasSubstr("asks for a PEFT adapter, but KUDA trains whole matrices: there will be none"));
+  EXPECT_THAT(call(matrices).out, ::testing::Not(HasSubstr("warning"))) << "nobody asked for an adapter";
+}
+
+TEST_F(Program, ValidateFindsWhatWouldEndTheRunLater) {
+  testing::write_tiny_run(folder_);
+  write_text_file(folder_ / "no_safe.jsonl", R"({"question": "Q?", "answer": "A"})");
+  const auto record = call("validate recipe.yaml data.forget=no_safe.jsonl");
+  EXPECT_EQ(record.code, 4) << record.err;
+  EXPECT_THAT(record.err, HasSubstr("no_safe.jsonl:1: has no safe response"));
+  const auto layer = call("validate recipe.yaml 'train.layers=[4]'");
+  EXPECT_EQ(layer.code, 3) << layer.err;
+  EXPECT_THAT(layer.err, HasSubstr("names layer 4, but the model has 4"));
+}
+
 TEST_F(Program, InspectKnowsModelsAndRuns) {
   testing::write_tiny_run(folder_);
   EXPECT_THAT(call("inspect model").out, HasSubstr("4 layers"));
@@ -181,6 +266,8 @@ TEST_F(Program, InspectKnowsModelsAndRuns) {
   const auto outcome = call("inspect run");
   EXPECT_THAT(outcome.out, HasSubstr("NSRU on model"));
   EXPECT_THAT(outcome.out, HasSubstr("perplexity"));
+  ASSERT_EQ(call("run recipe.yaml --until covariance output.folder=run").code, 0);
+  EXPECT_THAT(call("inspect run").out, ::testing::Not(HasSubstr("unlearn"))) << "that of an earlier run";
 }
 
 /// The program in a process of its own that the test can kill.
@@ -221,6 +308,18 @@ TEST_F(Program, KilledInTheMiddleItGoesOnAndEndsBitForBitWhereAnUninterruptedRun
   EXPECT_THAT(again.out, HasSubstr("goes on after step"));
   EXPECT_EQ(read_text_file(folder_ / "killed/unlearn/update.safetensors"),
             read_text_file(folder_ / "whole/unlearn/update.safetensors"));
+}
+
+TEST_F(Program, AskedToStopWhileItFinetunesItSavesAndSaysSo) {
+  testing::write_tiny_run(folder_);
+  const pid_t child = start(folder_, "run recipe.yaml finetune.steps=2000 output.folder=stopped");
+  ASSERT_TRUE(wait_for_steps(folder_ / "stopped", 3));
+  kill(child, SIGTERM);
+  int status = 0;
+  waitpid(child, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 75);
+  EXPECT_THAT(read_text_file(folder_ / "child.txt"), HasSubstr("of 2000 of finetune"));
+  EXPECT_TRUE(fs::exists(folder_ / "stopped/finetune/checkpoint/manifest.json"));
 }
 
 TEST_F(Program, AskedToStopItSavesAndSaysSo) {

@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
 
 #include "distributed/error.hpp"
+#include "recipes/report/report.hpp"
 #include "recipes/stages/model_update.hpp"
+#include "recipes/stages/workspace.hpp"
 #include "tests/recipes/tiny_run.hpp"
 #include "tests/support/world.hpp"
 
@@ -16,6 +20,7 @@ namespace efface {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::HasSubstr;
 using testing::world;
 
 /// A folder of its own for each test, the same on every rank, removed at the end.
@@ -74,18 +79,82 @@ TEST_F(TinyRun, ExportsTheModelPlusTheUpdateAndLeavesTheRestAsItWas) {
   for (const char* file : {"config.json", "tokenizer.json", "tokenizer_config.json"})
     EXPECT_EQ(read_text_file(folder_ / "run/export/huggingface" / file),
               read_text_file(folder_ / "model" / file));
-  EXPECT_THAT(read_text_file(folder_ / "run/export/huggingface/README.md"), ::testing::HasSubstr("NSRU"));
+  EXPECT_THAT(read_text_file(folder_ / "run/export/huggingface/README.md"), HasSubstr("NSRU"));
 }
 
 TEST_F(TinyRun, MeetsTheProjectionsBoundInEveryModuleAndNotWithoutIt) {
   run({"train.learning_rate=0.01"});
-  const auto projected = summary("unlearn").at("constraint");
+  const auto projected = summary("constraint");
   for (const auto& module : projected.at("modules"))
     EXPECT_LE(module.at("of_update").get<double>(), module.at("bound").get<double>() * (1 + 1e-3))
         << module.at("module");
   EXPECT_LE(projected.at("worst_of_bound").get<double>(), 1 + 1e-3);
+  EXPECT_FALSE(projected.contains("worst_rounded_of_bound")) << "the model is fp32";
   run({"train.learning_rate=0.01", "nullspace.point=gradient"});
-  EXPECT_GT(summary("unlearn").at("constraint").at("worst_of_bound").get<double>(), 1.0);
+  EXPECT_GT(summary("constraint").at("worst_of_bound").get<double>(), 1.0);
+}
+
+TEST_F(TinyRun, AnUnprojectedRunIsMeasuredAgainstTheSameBoundAndItsAdaptersDoNotDependOnIt) {
+  run({"train.learning_rate=0.01", "nullspace.point=none"});
+  const auto constraint = summary("constraint");
+  EXPECT_GT(constraint.at("worst_of_bound").get<double>(), 1.0);
+  EXPECT_GT(constraint.at("worst_heldout_of_bound").get<double>(), 1.0);
+  const auto trained = when("unlearn"), measured = when("constraint");
+  run({"train.learning_rate=0.01", "nullspace.point=none", "nullspace.rank.energy=0.7"});
+  EXPECT_EQ(when("unlearn"), trained);
+  EXPECT_GT(when("constraint"), measured);
+  run({"train.learning_rate=0.01", "nullspace.projection=none"});
+  EXPECT_EQ(when("unlearn"), trained);
+}
+
+TEST_F(TinyRun, WithoutAProjectionThereIsNoSubspace) {
+  run({"nullspace.projection=none"});
+  for (const char* stage : {"covariance", "nullspace", "constraint"})
+    EXPECT_FALSE(fs::exists(folder_ / "run" / stage / "done.json")) << stage;
+}
+
+TEST_F(TinyRun, AnotherExportedDtypeIsMeasuredAndExportedAgainButNotTrainedAgain) {
+  run();
+  const auto trained = when("unlearn"), measured = when("constraint"), exported = when("export");
+  world().barrier();
+  run({"output.dtype=fp32"});
+  EXPECT_EQ(when("unlearn"), trained);
+  EXPECT_GT(when("constraint"), measured);
+  EXPECT_GT(when("export"), exported);
+}
+
+TEST(StageLines, TheConstraintsHasTheWorstLeakTheWorstHeldOutAndTheWorstAfterRounding) {
+  const auto line = constraint_stage().line(
+      {{"worst_of_bound", 0.5}, {"worst_heldout_of_bound", 3.25}, {"worst_rounded_of_bound", 1.5}});
+  EXPECT_EQ(line, "leak at most 0.5 of its bound, 3.25 on held-out tokens, 1.5 after rounding");
+}
+
+TEST(StageLines, TheNullspacesNamesTheInputsThatAFewTokensOrOneDirectionRule) {
+  const auto input = [](const char* name, double first, double token) {
+    return nlohmann::json{{"input", name},
+                          {"k", 2},
+                          {"n", 4},
+                          {"lambda_1_share", first},
+                          {"top_token_share", token},
+                          {"warnings", nlohmann::json::array()}};
+  };
+  const auto line =
+      nullspace_stage().line({{"inputs", {input("0.qkv", 0.2, 0.5), input("3.down", 0.9, 0.1)}}});
+  EXPECT_THAT(line, HasSubstr("lambda_1 holds up to 90% (3.down), one token up to 50% (0.qkv)"));
+}
+
+TEST(BeforeAfterTable, SaysHowFarTheAnswersWentDown) {
+  const nlohmann::json after = {
+      {"scores", {{"forget/trained", {{"geometric_mean", 1e-6}}}}},
+      {"perplexity", 0.0},
+      {"forgetting",
+       {{"forget/bare",
+         {{"geometric", 30.0}, {"median", 20.0}, {"share_down_100x", 0.25}, {"share_down_10x", 0.75}}},
+        {"forget/trained",
+         {{"geometric", 500.0}, {"median", 400.0}, {"share_down_100x", 0.5}, {"share_down_10x", 0.75}}}}}};
+  const auto table = before_after_table(nullptr, after);
+  EXPECT_THAT(table, HasSubstr("down 500x, median over facts 400x, 50% of them down 100x"));
+  EXPECT_THAT(table, HasSubstr("down 30x, median over facts 20x, 75% of them down 10x"));
 }
 
 TEST_F(TinyRun, WritesALineAStepAndASummaryAStage) {
@@ -98,7 +167,8 @@ TEST_F(TinyRun, WritesALineAStepAndASummaryAStage) {
     EXPECT_TRUE(step.at("parts").contains("retain_kl"));
   }
   EXPECT_EQ(expected, 6);
-  for (const char* stage : {"before", "covariance", "nullspace", "answers", "unlearn", "evaluate", "export"})
+  for (const char* stage :
+       {"before", "covariance", "nullspace", "answers", "unlearn", "constraint", "evaluate", "export"})
     EXPECT_GE(summary(stage).at("seconds").get<double>(), 0) << stage;
   EXPECT_EQ(summary("nullspace").at("inputs").size(), 4 * 4u);
   EXPECT_TRUE(summary("evaluate").at("scores").contains("unseen/trained"));
@@ -129,6 +199,117 @@ TEST_F(TinyRun, OnlyWhatDependsOnAChangeIsDoneAgain) {
   EXPECT_GT(when("nullspace"), nullspace);
 }
 
+TEST_F(TinyRun, TheCardFollowsTheFiguresItQuotesAndTheModelItNames) {
+  run();
+  const auto trained = when("unlearn"), exported = when("export");
+  world().barrier();
+  run({"evaluate.sample_tokens=3"});
+  EXPECT_EQ(when("unlearn"), trained);
+  EXPECT_GT(when("export"), exported);
+  const auto again = when("export");
+  if (world().rank() == 0) fs::rename(folder_ / "model", folder_ / "moved");
+  world().barrier();
+  run({"evaluate.sample_tokens=3", "model.path=" + (folder_ / "moved").string()});
+  EXPECT_EQ(when("unlearn"), trained);
+  EXPECT_GT(when("export"), again);
+  EXPECT_THAT(read_text_file(folder_ / "run/export/huggingface/README.md"), HasSubstr("base_model: moved"));
+}
+
+TEST_F(TinyRun, WhatIsRedoneTakesWhatFollowsWithItAndNothingElse) {
+  run();
+  const auto before = when("before"), covariance = when("covariance"), answers = when("answers");
+  const char* follow[] = {"nullspace", "unlearn", "constraint", "evaluate", "export"};
+  std::map<std::string, fs::file_time_type> earlier;
+  for (const char* stage : follow) earlier[stage] = when(stage);
+  world().barrier();
+  PipelineOptions options;
+  options.redo = {"nullspace"};
+  run({}, options);
+  for (const char* stage : follow) EXPECT_GT(when(stage), earlier[stage]) << stage;
+  EXPECT_EQ(when("before"), before);
+  EXPECT_EQ(when("covariance"), covariance);
+  EXPECT_EQ(when("answers"), answers);
+}
+
+TEST_F(TinyRun, ARedoThatStopsEarlyLeavesNoOlderResultBehind) {
+  run();
+  world().barrier();
+  PipelineOptions options;
+  options.redo = {"covariance"};
+  options.until = "covariance";
+  run({}, options);
+  EXPECT_TRUE(fs::exists(folder_ / "run/covariance/done.json"));
+  for (const char* stage : {"nullspace", "unlearn", "constraint", "evaluate", "export"})
+    EXPECT_FALSE(fs::exists(folder_ / "run" / stage / "done.json")) << stage;
+}
+
+TEST_F(TinyRun, AKeyHasTheVersionsOfAllThatItDependsOn) {
+  run();
+  const auto key = nlohmann::json::parse(read_text_file(folder_ / "run/export/done.json")).at("key");
+  EXPECT_EQ(key.at("version"), 1);
+  for (const char* stage :
+       {"before", "covariance", "nullspace", "answers", "unlearn", "constraint", "evaluate"})
+    EXPECT_EQ(key.at("reads").at(stage).at("version"), 1) << stage;
+}
+
+TEST_F(TinyRun, AResultOfAnotherVersionIsNotTakenUp) {
+  run();
+  const auto trained = when("unlearn"), covariance = when("covariance"), before = when("before");
+  const auto set_version = [&](const char* stage, const char* where) {
+    const auto file = folder_ / "run" / stage / "done.json";
+    auto done = nlohmann::json::parse(read_text_file(file));
+    done["key"][nlohmann::json::json_pointer(where)] = 0;
+    done["hash"] = hash_text(done["key"].dump());
+    write_text_file(file, done.dump());
+  };
+  if (world().rank() == 0) {
+    set_version("covariance", "/version");
+    set_version("unlearn", "/reads/covariance/version");
+  }
+  world().barrier();
+  run();
+  EXPECT_GT(when("covariance"), covariance);
+  EXPECT_GT(when("unlearn"), trained);
+  EXPECT_EQ(when("before"), before);
+}
+
+TEST_F(TinyRun, TheReportHasOnlyTheStagesOfItsOwnRun) {
+  run();
+  const auto report = [&] { return read_text_file(folder_ / "run/report.html"); };
+  for (const char* text : {"The retain subspace", "Did it stay in the null space?", "Before and after"})
+    EXPECT_THAT(report(), HasSubstr(text));
+  world().barrier();
+  run({"nullspace.projection=none", "evaluate.before=no", "evaluate.after=no"});
+  for (const char* text : {"The retain subspace", "Did it stay in the null space?", "Before and after"})
+    EXPECT_THAT(report(), ::testing::Not(HasSubstr(text)));
+  EXPECT_THAT(report(), HasSubstr("Training"));
+}
+
+TEST_F(TinyRun, TheHeadlineCountsTheQuestionsThatWereRightBeforeAndStillAre) {
+  const auto write = [&](const char* stage, const std::vector<bool>& right) {
+    const nlohmann::json scores = {{"unseen/trained", {{"questions", 4}, {"first_is_argmax", right}}}};
+    write_text_file(folder_ / "judged" / stage / "done.json",
+                    nlohmann::json{{"summary", {{"scores", scores}, {"perplexity", 0.0}}}}.dump());
+  };
+  if (world().rank() != 0) return;
+  for (const char* stage : {"before", "evaluate"}) fs::create_directories(folder_ / "judged" / stage);
+  write_text_file(folder_ / "judged/run.json", R"({"stages": ["before", "evaluate"]})");
+  write("before", {true, true, true, false});
+  write("evaluate", {true, false, false, true});
+  write_report(folder_ / "judged");
+  EXPECT_THAT(read_text_file(folder_ / "judged/report.html"),
+              HasSubstr("<b>33.3%</b><span>of the unseen facts that were right before are right after"));
+}
+
+TEST_F(TinyRun, TheReportsTablesHaveEveryModulesFigures) {
+  run();
+  const auto report = read_text_file(folder_ / "run/report.html");
+  for (const char* column : {"output change, held out", "output change, rounded", "tokens per dimension",
+                             "energy kept", "held-out energy outside", "λ₁ share", "top token share"})
+    EXPECT_THAT(report, HasSubstr(column));
+  EXPECT_THAT(report, HasSubstr("3.gate_up"));
+}
+
 TEST_F(TinyRun, GoesOnFromTheLastCheckpointAndEndsWhereAnUninterruptedRunEnds) {
   run();
   const std::string whole = read_text_file(folder_ / "run/unlearn/update.safetensors");
@@ -143,6 +324,12 @@ TEST_F(TinyRun, GoesOnFromTheLastCheckpointAndEndsWhereAnUninterruptedRunEnds) {
   EXPECT_EQ(summary("unlearn").at("resumed_at").get<int64_t>(), 6);
   EXPECT_EQ(read_text_file(folder_ / "run/unlearn/update.safetensors"), whole);
   EXPECT_EQ(summary("unlearn").at("steps").size(), 6u);
+}
+
+TEST_F(TinyRun, TheStepsAreOnDiskBeforeTheCheckpointThatCountsThem) {
+  run();
+  EXPECT_LE(fs::last_write_time(folder_ / "run/unlearn/steps.json"),
+            fs::last_write_time(folder_ / "run/unlearn/checkpoint/manifest.json"));
 }
 
 TEST_F(TinyRun, ACheckpointOfOtherSettingsIsNotTakenUp) {
@@ -172,6 +359,63 @@ TEST_F(TinyRun, WindowMethodsChangeOnlyTheirLayers) {
     EXPECT_LE(module.layer, 2);
   }
   EXPECT_FALSE(fs::exists(folder_ / "run/export/peft"));
+}
+
+TEST_F(TinyRun, MistakesInTheDataAreFoundBeforeAnyWork) {
+  if (world().rank() == 0) {
+    write_text_file(folder_ / "no_safe.jsonl", R"({"question": "Q?", "answer": "A"})");
+    write_text_file(
+        folder_ / "bare.jsonl",
+        R"({"bare_prompt": "The capital of France is", "answer": "Paris", "safe_response": "No."})");
+  }
+  world().barrier();
+  const std::string no_safe = "data.forget=" + (folder_ / "no_safe.jsonl").string(),
+                    bare = "data.forget=" + (folder_ / "bare.jsonl").string();
+  const struct {
+    std::vector<std::string> overrides;
+    ErrorClass kind;
+    const char* says;
+  } mistakes[] = {
+      {{no_safe}, ErrorClass::data, "no_safe.jsonl:1: has no safe response"},
+      {{bare, "train.forget_wordings=[bare]"},
+       ErrorClass::data,
+       "bare.jsonl:1: has no question to give the safe response to"},
+      {{bare, "method=GradAscent", "method_args={}", "train={steps: 2, rows: {forget: 2}}"},
+       ErrorClass::data,
+       "bare.jsonl:1: would not be forgotten, for it gives no forget row"},
+      {{"train.safe_wordings=[]"}, ErrorClass::data, "reads 'safe' rows, but the data gives none"},
+      {{"method=NPO", "method_args={}", "train={steps: 2, rows: {forget: 2}}"},
+       ErrorClass::recipe,
+       "'train.rows.retain' is 0, but NPO reads such rows"},
+      {{"method=GradAscent", "method_args={}", "train={steps: 2, rows: {forget: 2, text: 1}}"},
+       ErrorClass::recipe,
+       "GradAscent has no retain loss switched on"},
+      {{"train.layers=[4]"}, ErrorClass::recipe, "names layer 4, but the model has 4"},
+      {{"method=KUDA", "method_args={}", "train={steps: 2, rows: {forget: 2}, layers: [1]}",
+        "output.formats=[peft]"},
+       ErrorClass::recipe,
+       "nothing would be exported"}};
+  for (const auto& mistake : mistakes) {
+    try {
+      run(mistake.overrides);
+      ADD_FAILURE() << "accepted: " << mistake.says;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), mistake.kind) << error.what();
+      EXPECT_THAT(error.what(), HasSubstr(mistake.says));
+    }
+    EXPECT_FALSE(fs::exists(folder_ / "run/before")) << mistake.says;
+  }
+}
+
+TEST_F(TinyRun, ABareFactIsForgottenWhenTheRecipeTakesItsForm) {
+  if (world().rank() == 0)
+    write_text_file(folder_ / "bare.jsonl",
+                    R"({"bare_prompt": "The capital of France is", "answer": "Paris"})");
+  world().barrier();
+  run({"data.forget=" + (folder_ / "bare.jsonl").string(), "method=GradAscent", "method_args={}",
+       "train={steps: 1, warmup_steps: 0, rows: {forget: 1}, forget_wordings: [question, bare]}",
+       "evaluate.before=no", "evaluate.after=no"});
+  EXPECT_EQ(summary("unlearn").at("steps").size(), 1u);
 }
 
 TEST_F(TinyRun, TracingAModelThatKnowsNoneOfTheFactsSaysSo) {
@@ -206,6 +450,51 @@ TEST_F(TinyRun, FinetuningComesFirstAndTheLaterStagesStartFromIt) {
   EXPECT_LT(
       testing::relative_error(result.read(touched), taught.read(touched) + update.delta({0, Projection::up})),
       1e-6);
+}
+
+TEST_F(TinyRun, FinetuningGoesOnFromItsCheckpointWithTheLossesOfAllSteps) {
+  PipelineOptions options;
+  options.until = "finetune";
+  run({"finetune.steps=4", "finetune.batch_size=4"}, options);
+  const auto whole = summary("finetune").at("losses");
+  EXPECT_EQ(whole.size(), 4u);
+  if (world().rank() == 0) fs::remove(folder_ / "run/finetune/done.json");
+  world().barrier();
+  run({"finetune.steps=4", "finetune.batch_size=4"}, options);
+  EXPECT_EQ(summary("finetune").at("losses"), whole);
+}
+
+TEST_F(TinyRun, FinetuningDependsOnTheLengthOfItsTextRows) {
+  PipelineOptions options;
+  options.until = "finetune";
+  run({"finetune.steps=1", "finetune.batch_size=4"}, options);
+  const auto taught = when("finetune");
+  world().barrier();
+  run({"finetune.steps=1", "finetune.batch_size=4", "train.text_window=16"}, options);
+  EXPECT_GT(when("finetune"), taught);
+}
+
+TEST_F(TinyRun, AsksTheFrozenModelInPassesAndSaysHowFarItIs) {
+  const Mesh mesh = make_mesh(world(), 1, 0, at::kCPU);
+  Transformer model = Transformer::load(folder_ / "model", mesh);
+  TrainingPool pool;
+  for (int64_t row = 0; row < 40; ++row) {
+    TokenRow tokens;
+    for (int64_t i = 0; i < 250; ++i) tokens.ids.push_back((i * (row + 1)) % 256);
+    tokens.prompt_length = 100;
+    pool.groups[RowRole::forget].push_back({TrainingRow{tokens, RowRole::forget}});
+  }
+  const auto method = make_method("NPO", {{"alpha", 0}});
+  std::vector<int64_t> done;
+  int64_t all = 0;
+  ReferenceCache::build(folder_ / "references", model, pool, *method, [&](int64_t rows, int64_t total) {
+    done.push_back(rows);
+    all = total;
+  });
+  EXPECT_EQ(world().all_reduce(all), 40);
+  EXPECT_GT(done.size(), 1u);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  EXPECT_EQ(done.back(), all);
 }
 
 }  // namespace

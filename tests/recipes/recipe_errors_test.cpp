@@ -56,7 +56,10 @@ const BadRecipe kBadRecipes[] = {
      "lora_alpha: 8",
      {},
      "r.yaml:5: unknown key 'lora_alpha' — did you mean 'lora.lora_alpha'?"},
-    {"nothing_near_in_a_right_group", "train:\n  qqqqqqqqqq: 1", {}, "unknown key 'train.qqqqqqqqqq' — `efface"},
+    {"nothing_near_in_a_right_group",
+     "train:\n  qqqqqqqqqq: 1",
+     {},
+     "unknown key 'train.qqqqqqqqqq' — `efface"},
     {"nothing_near",
      "zzzzzzzz: 1",
      {},
@@ -234,6 +237,11 @@ TEST(RecipeErrors, AListIsNoRecipe) {
 TEST(RecipeErrors, NothingToRetainIsRefusedUnlessNothingIsProjected) {
   EXPECT_THAT(message_of("model: m\ndata: {forget: f}"), HasSubstr("'nullspace' needs something to retain"));
   EXPECT_EQ(message_of("model: m\ndata: {forget: f}\nnullspace: {projection: none}"), "accepted");
+  EXPECT_THAT(message_of("model: m\ndata: {forget: f}\nnullspace: {point: none}"),
+              HasSubstr("'nullspace' needs something to retain"))
+      << "the leak of an unprojected update is measured on what is retained";
+  EXPECT_THAT(message_of("model: m\ndata: {forget: f, retain: r}\nnullspace: {chat_rows: no}"),
+              HasSubstr("'nullspace' needs something to retain"));
 }
 
 TEST(RecipeErrors, AliasesThatMultiplyAreStoppedBeforeTheyDo) {

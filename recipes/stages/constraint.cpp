@@ -1,8 +1,11 @@
-#include "recipes/stages/leaks.hpp"
-
+// constraint: what the update does to the tokens that were to be retained, module by module, on the tokens of
+// the covariance and on held-out ones, as it was trained and as an export rounds it. A stage of its own: it
+// is cheap, and it alone depends on the exported dtype.
 #include "core/storage/safetensors.hpp"
 #include "core/subspace/projector.hpp"
 #include "core/subspace/subspace_store.hpp"
+#include "recipes/stages/model_update.hpp"
+#include "recipes/stages/workspace.hpp"
 
 namespace efface {
 namespace {
@@ -35,11 +38,20 @@ nlohmann::json figures(const ModuleId& module, const at::Tensor& w0, const at::T
   return row;
 }
 
-}  // namespace
+/// The largest leak in units of its module's bound; nothing where no module has that leak.
+std::optional<double> worst_of_bound(const nlohmann::json& rows, const std::string& leak) {
+  std::optional<double> worst;
+  for (const auto& row : rows) {
+    if (!row.contains(leak)) continue;
+    // A full basis has bound 0: nothing may be written there at all.
+    const double bound = row["bound"], of_bound = bound > 0 ? row[leak].get<double>() / bound : 0;
+    worst = std::max(worst.value_or(0), of_bound);
+  }
+  return worst;
+}
 
-nlohmann::json measure_constraint(Workspace& work, const ModelUpdate& update) {
-  nlohmann::json result = nlohmann::json::object();
-  if (!work.projects()) return result;
+nlohmann::json run(Workspace& work) {
+  const auto update = ModelUpdate::read(work.run.stage_folder("unlearn") / "update.safetensors");
   const auto covariances = CovarianceStore::open(work.run.stage_folder("covariance"));
   const auto bases = BasisStore::open(work.run.stage_folder("nullspace"));
   const auto source = SafetensorsReader::open_folder(work.model_folder());
@@ -69,16 +81,35 @@ nlohmann::json measure_constraint(Workspace& work, const ModelUpdate& update) {
         world.broadcast(rank == world.rank() ? nlohmann::json(mine).dump() : std::string(), rank));
     for (const auto& [name, row] : theirs.items()) all[name] = row;
   }
-  double worst = 0;
-  result["modules"] = nlohmann::json::array();
-  for (const auto& module : modules) {
-    const auto& row = all.at(module_name(module));
-    if (row["bound"].get<double>() > 0)
-      worst = std::max(worst, row["of_update"].get<double>() / row["bound"].get<double>());
-    result["modules"].push_back(row);
-  }
-  result["worst_of_bound"] = worst;
-  return result;
+  nlohmann::json rows = nlohmann::json::array();
+  for (const auto& module : modules) rows.push_back(all.at(module_name(module)));
+  nlohmann::json summary = {{"modules", rows}};
+  for (const auto& [name, leak] :
+       std::map<std::string, std::string>{{"worst_of_bound", "of_update"},
+                                          {"worst_heldout_of_bound", "heldout_of_update"},
+                                          {"worst_rounded_of_bound", "rounded_of_update"}})
+    if (const auto worst = worst_of_bound(rows, leak)) summary[name] = *worst;
+  return summary;
+}
+
+nlohmann::json settings(const Workspace& work) { return {{"dtype", work.recipe.output.dtype}}; }
+
+std::vector<std::string> reads(const Workspace&) { return {"covariance", "nullspace", "unlearn"}; }
+
+std::string line(const nlohmann::json& summary) {
+  const auto figure = [&](const char* name, const char* where) {
+    return summary.contains(name) ? ", " + number_text(summary[name]) + where : std::string();
+  };
+  return "leak at most " + number_text(summary["worst_of_bound"]) + " of its bound" +
+         figure("worst_heldout_of_bound", " on held-out tokens") +
+         figure("worst_rounded_of_bound", " after rounding");
+}
+
+}  // namespace
+
+Stage constraint_stage() {
+  return {"constraint", [](const Workspace& work) { return work.has_subspace(); }, settings, run, line,
+          reads};
 }
 
 }  // namespace efface
