@@ -33,8 +33,9 @@ struct Bf16Pairs {
   }
 };
 
-/// tile [8, 48] += a^T b over `steps`: a [steps, 48], of which eight columns, and b [steps, 48]. The sum starts
-/// at zero each time, so that rounding grows with the steps of a call and the number of calls, not their product.
+/// tile [8, 48] += a^T b over `steps`: a [steps, 48], of which eight columns, and b [steps, 48]. The sum
+/// starts at zero each time, so that rounding grows with the steps of a call and the number of calls, not
+/// their product.
 template <typename Element>
 EFFACE_AVX512 void register_block(const uint32_t* a, const uint32_t* b, int64_t steps, float* tile) {
   __m512 sums[kRows][3];
