@@ -23,6 +23,15 @@ OwnAnswers stand_ins(const RowMaker& maker, const RunData& data) {
   return answers;
 }
 
+void check_sink(const Recipe& recipe) {
+  const auto& nullspace = recipe.nullspace;
+  const bool weighted = nullspace.projection == "sgp" || nullspace.projection == "ridge";
+  if (weighted && nullspace.protect_sink && recipe.where.count("nullspace.protect_sink"))
+    throw Error(ErrorClass::recipe,
+                recipe.locate("nullspace.protect_sink") + " does not go with " + nullspace.projection,
+                "use hard or leak, or 'nullspace.skip_sinks: no', which counts position 0");
+}
+
 void check_formats(const Recipe& recipe, const Method& method, std::vector<std::string>& warnings) {
   const auto& formats = recipe.output.formats;
   const bool adapters_asked_for = recipe.where.count("output.formats") > 0 &&
@@ -58,6 +67,7 @@ void check_unread_settings(const Recipe& recipe, const Method& method, std::vect
 std::vector<std::string> check_before_work(const Recipe& recipe, const ModelConfig& config,
                                            const RowMaker& maker, const RunData& data) {
   check_layers(recipe, config);
+  check_sink(recipe);
   const auto method = method_without_window(recipe);
   make_pool(maker, data, *method, stand_ins(maker, data));
   std::vector<std::string> warnings;

@@ -54,7 +54,7 @@ struct NullspaceSection {
   std::string rank_rule = "energy";
   double rank_value = 0.95;
   double leak = 0.01, sgp_scale = 10, ridge_shift = 0;
-  bool protect_sink = false, skip_sinks = true;
+  bool protect_sink = true, skip_sinks = true;
   double norm_cap = 0;
   std::vector<std::string> capped = {"down"};
   int64_t max_tokens = 45000, max_heldout_tokens = 8000, window = 256;

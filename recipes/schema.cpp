@@ -142,8 +142,8 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
                         "ridge: tau in w = l / (l + tau); 0: the mean eigenvalue",
                         EFFACE_MEMBER(nullspace.ridge_shift)));
   keys.push_back(yes_no("nullspace.protect_sink",
-                        "the mean first-position input is one more retained direction; with hard and leak, "
-                        "advised whenever skip_sinks leaves it out",
+                        "hard and leak: where skip_sinks leaves position 0 out, its mean input is one more "
+                        "retained direction",
                         EFFACE_MEMBER(nullspace.protect_sink)));
   keys.push_back(yes_no("nullspace.skip_sinks", "leave position 0 of every row out of the covariance",
                         EFFACE_MEMBER(nullspace.skip_sinks)));

@@ -8,11 +8,17 @@
 namespace efface {
 namespace {
 
+/// A sink that is counted needs no direction of its own, and the weighted projectors have none to give.
+bool protects_sink(const NullspaceSection& nullspace) {
+  return nullspace.protect_sink && nullspace.skip_sinks &&
+         (nullspace.projection == "hard" || nullspace.projection == "leak");
+}
+
 nlohmann::json settings(const Workspace& work) {
   const NullspaceSection& nullspace = work.recipe.nullspace;
   nlohmann::json key = {{"projection", nullspace.projection},
                         {"rank", {nullspace.rank_rule, nullspace.rank_value}},
-                        {"protect_sink", nullspace.protect_sink}};
+                        {"protect_sink", protects_sink(nullspace)}};
   if (nullspace.projection == "leak") key["leak"] = nullspace.leak;
   if (nullspace.projection == "sgp") key["sgp_scale"] = nullspace.sgp_scale;
   if (nullspace.projection == "ridge") key["ridge_shift"] = nullspace.ridge_shift;
@@ -30,7 +36,7 @@ ProjectorOptions projector_options(const NullspaceSection& nullspace) {
   options.leak = nullspace.leak;
   options.sgp_scale = nullspace.sgp_scale;
   options.ridge_shift = nullspace.ridge_shift;
-  options.protect_sink = nullspace.protect_sink;
+  options.protect_sink = protects_sink(nullspace);
   return options;
 }
 
