@@ -57,6 +57,9 @@ void check_unread_settings(const Recipe& recipe, const Method& method, std::vect
     if (recipe.where.count(weight))
       warnings.push_back(recipe.locate(weight) + " does nothing: " + method.name() + " reads no such rows");
   }
+  if (recipe.where.count("train.forget_tokens") && !find_method(recipe.method).needs_window)
+    warnings.push_back(recipe.locate("train.forget_tokens") + " does nothing: " + method.name() +
+                       " does not turn representations");
   if (recipe.train.initial_noise > 0 && method.trains() == TrainedParameters::lora)
     warnings.push_back(recipe.locate("train.initial_noise") + " does nothing: " + method.name() +
                        " trains adapters, and it is for whole matrices");

@@ -92,6 +92,7 @@ struct TrainSection {
   std::map<std::string, double> first_token_weight;
   std::vector<std::string> safe_wordings = {"question", "paraphrases"};
   std::vector<std::string> forget_wordings = {"question"};
+  std::string forget_tokens = "row";
   std::string text_loss = "kl";
   int64_t text_window = 128, answer_tokens = 24;
   double learning_rate = 1e-3;

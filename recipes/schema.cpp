@@ -255,6 +255,10 @@ void add_train(std::vector<SchemaKey>& keys) {
                        EFFACE_MEMBER(train.safe_wordings)));
   keys.push_back(words("train.forget_wordings", {"question", "paraphrases", "bare"},
                        "forms of a forget fact that forget rows use", EFFACE_MEMBER(train.forget_wordings)));
+  keys.push_back(choice("train.forget_tokens", {"row", "subject"},
+                        "KUDA and RMU: turn away all tokens of a forget row, or those from its subject on; "
+                        "plain text: all",
+                        EFFACE_MEMBER(train.forget_tokens)));
   keys.push_back(
       choice("train.text_loss", {"kl", "nll"}, "how text rows are kept", EFFACE_MEMBER(train.text_loss)));
   keys.push_back(

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/text/token_span.hpp"
 #include "distributed/error.hpp"
 
 namespace efface {
@@ -50,6 +51,18 @@ void add_windows(const RowMaker& maker, const std::string& text, RowRole role, G
     groups.push_back({training_row(maker.recipe, std::move(row), role)});
 }
 
+/// Where a row of `record` begins to be turned away, by train.forget_tokens.
+int64_t first_turned(const RowMaker& maker, const Record& record, const TokenRow& row) {
+  if (maker.recipe.train.forget_tokens == "row") return 1;
+  const auto span = find_token_span(maker.tokenizer, row.ids, record.subject);
+  if (!span)
+    throw Error(ErrorClass::data,
+                record.source + ": its subject '" + record.subject + "' does not stand in '" +
+                    maker.tokenizer.decode(row.ids) + "'",
+                "write the subject as it stands there, or set 'train.forget_tokens: row'");
+  return std::max<int64_t>(1, span->begin);
+}
+
 /// As pairs: each with the record's answer to the same wording.
 Groups safe_groups(const RowMaker& maker, const RunData& data, bool as_pairs) {
   Groups groups;
@@ -85,7 +98,9 @@ Groups forget_groups(const RowMaker& maker, const RunData& data) {
     const auto& forms = maker.recipe.train.forget_wordings;
     std::vector<TrainingRow> wordings;
     const auto add = [&](TokenRow row) {
+      const int64_t first = first_turned(maker, record, row);
       wordings.push_back(training_row(maker.recipe, std::move(row), RowRole::forget));
+      wordings.back().first_represented = first;
     };
     if (has(forms, "question") && is_question(record)) add(maker.answer(record));
     if (has(forms, "paraphrases"))

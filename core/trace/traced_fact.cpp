@@ -2,6 +2,7 @@
 
 #include <cctype>
 
+#include "core/text/token_span.hpp"
 #include "distributed/error.hpp"
 
 namespace efface {
@@ -27,22 +28,10 @@ TracedFact tokenize_fact(const Tokenizer& tokenizer, const TraceFact& fact, cons
   traced.name = fact.prompt + "\n" + fact.subject;
   traced.ids = tokenizer.encode(fact.prompt);
 
-  // The text up to each token tells which bytes the token stands for.
-  std::vector<size_t> ends;
-  std::vector<int64_t> prefix;
-  for (int64_t id : traced.ids) {
-    prefix.push_back(id);
-    ends.push_back(tokenizer.decode(prefix).size());
-  }
-  const size_t begin = tokenizer.decode(traced.ids).find(fact.subject);
-  if (begin == std::string::npos) refuse(fact);
-  const size_t end = begin + fact.subject.size();
-  int64_t token = 0;
-  const auto count = static_cast<int64_t>(ends.size());
-  while (token < count && ends[static_cast<size_t>(token)] <= begin) ++token;
-  traced.subject_begin = token;
-  while (token < count && ends[static_cast<size_t>(token)] < end) ++token;
-  traced.subject_end = std::min(token + 1, count);
+  const auto span = find_token_span(tokenizer, traced.ids, fact.subject);
+  if (!span) refuse(fact);
+  traced.subject_begin = span->begin;
+  traced.subject_end = span->end;
 
   if (!answer.empty()) {
     const bool space =

@@ -2,7 +2,7 @@
 // feed-forward layers is turned away from where the frozen model had it, by changing only the window's
 // down_proj matrices, and each change only in the null space of what the retained knowledge feeds them.
 //
-//   d_t = 1/2 || h_t/|h_t| - h0_t/|h0_t| ||^2  = 1 - cos(h_t, h0_t)      every token t but a row's first
+//   d_t = 1/2 || h_t/|h_t| - h0_t/|h0_t| ||^2  = 1 - cos(h_t, h0_t)      every token t that is turned away
 //   L   = -(2/beta) mean_t log sigmoid(beta d_t)
 //         + alpha * mean over retain tokens of MSE(h_t, h0_t)            off by default
 //

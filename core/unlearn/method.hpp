@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -32,6 +33,9 @@ struct TrainingRow {
   /// Weight of the first label against the others' 1 in the row's mean (the first token decides whether a
   /// model refuses). 1: a plain mean.
   double first_label_weight = 1;
+  /// The first token whose representation KUDA and RMU turn or keep, at least 1: position 0 is the attention
+  /// sink.
+  int64_t first_represented = 1;
   /// The answer to the same question that the one in `tokens` is preferred to, in pools of a method that
   /// reads pairs. It is scored beside its row: on the same rank, in the same pass.
   std::optional<TokenRow> rejected = std::nullopt;
@@ -39,6 +43,9 @@ struct TrainingRow {
   /// Tokens that go through the model, both answers'.
   int64_t tokens_in_pass() const {
     return static_cast<int64_t>(tokens.ids.size() + (rejected ? rejected->ids.size() : 0));
+  }
+  int64_t represented_tokens() const {
+    return std::max<int64_t>(0, static_cast<int64_t>(tokens.ids.size()) - first_represented);
   }
 };
 
@@ -55,7 +62,7 @@ struct StepBatch {
   std::vector<TrainingRow> rows;
   std::map<RowRole, int64_t> global_rows;    ///< rows of each role in the global batch
   std::map<RowRole, int64_t> global_labels;  ///< labels of each role in the global batch
-  std::map<RowRole, int64_t> global_tokens;  ///< tokens of each role, position 0 not counted
+  std::map<RowRole, int64_t> global_tokens;  ///< represented tokens of each role
   int64_t step = 0;
 };
 

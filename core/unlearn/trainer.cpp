@@ -125,7 +125,7 @@ StepBatch Trainer::State::batch_of_rank(const std::vector<TrainingRow>& global, 
     tokens.push_back(row.tokens_in_pass());
     batch.global_rows[row.role] += 1;
     batch.global_labels[row.role] += row.tokens.labels();
-    batch.global_tokens[row.role] += static_cast<int64_t>(row.tokens.ids.size()) - 1;
+    batch.global_tokens[row.role] += row.represented_tokens();
   }
   const auto dealt = deal_by_tokens(tokens, mesh().data_size());
   for (size_t row : dealt[data_rank]) batch.rows.push_back(global[row]);

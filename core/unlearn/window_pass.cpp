@@ -7,7 +7,8 @@ WindowPass::WindowPass(const Transformer& model, const StepBatch& batch, const R
     : window_(window) {
   std::vector<TokenRow> tokens;
   for (const TrainingRow& row : batch.rows) {
-    rows_[row.role].push_back(static_cast<int64_t>(tokens.size()));
+    rows_[row.role].push_back({static_cast<int64_t>(tokens.size()),
+                               static_cast<int64_t>(row.tokens.ids.size()) - row.represented_tokens()});
     tokens.push_back(row.tokens);
   }
   batch_ = make_batch(tokens, model.mesh().device);
@@ -20,8 +21,8 @@ at::Tensor WindowPass::output(RowRole role) const {
   const auto found = rows_.find(role);
   if (found == rows_.end()) return {};
   std::vector<at::Tensor> parts;
-  for (int64_t row : found->second)
-    parts.push_back(output_.slice(0, batch_.offsets[row] + 1, batch_.offsets[row + 1]));
+  for (const auto& [row, first] : found->second)
+    parts.push_back(output_.slice(0, batch_.offsets[row] + first, batch_.offsets[row + 1]));
   const auto output = at::cat(parts);
   return output.size(0) > 0 ? output : at::Tensor();
 }
@@ -30,8 +31,8 @@ at::Tensor WindowPass::reference_output(RowRole role, const ReferenceCache& refe
   const auto found = rows_.find(role);
   if (found == rows_.end()) return {};
   std::vector<at::Tensor> parts;
-  for (int64_t row : found->second)
-    parts.push_back(reference.representation(batch_.row_ids[row], window_.end).slice(0, 1));
+  for (const auto& [row, first] : found->second)
+    parts.push_back(reference.representation(batch_.row_ids[row], window_.end).slice(0, first));
   return at::cat(parts).to(output_.options().requires_grad(false));
 }
 

@@ -17,8 +17,8 @@ class WindowPass {
   WindowPass(const Transformer& model, const StepBatch& batch, const ReferenceCache& reference,
              LayerWindow window);
 
-  /// h: the window's output at the role's tokens, position 0 of each row (the attention sink) left out:
-  /// [tokens, hidden]. Undefined when the role has no such token here.
+  /// h: the window's output at the role's represented tokens: [tokens, hidden]. Undefined when the role has
+  /// no such token here.
   at::Tensor output(RowRole role) const;
   /// h0: what the frozen model had there, from the cache: [tokens, hidden].
   at::Tensor reference_output(RowRole role, const ReferenceCache& reference) const;
@@ -26,8 +26,11 @@ class WindowPass {
  private:
   LayerWindow window_;
   RaggedBatch batch_;
-  std::map<RowRole, std::vector<int64_t>> rows_;  // the role's rows in the batch
-  at::Tensor output_;                             // [tokens, hidden]
+  struct Part {
+    int64_t row, first;  // in the batch; its first represented token
+  };
+  std::map<RowRole, std::vector<Part>> rows_;  // of each role
+  at::Tensor output_;                          // [tokens, hidden]
 };
 
 /// What a row must have in the cache for a window pass; `representation` where h0 is asked for.

@@ -24,7 +24,7 @@ nlohmann::json settings(const Workspace& work) {
                         {"modules", modules},
                         {"rows", rows},
                         {"first_token_weight", train.first_token_weight},
-                        {"wordings", {train.safe_wordings, train.forget_wordings}},
+                        {"wordings", {train.safe_wordings, train.forget_wordings, train.forget_tokens}},
                         {"text",
                          {file_key(recipe.data.text_retain), train.text_loss, train.text_window,
                           train.rows.count("text") ? train.rows.at("text") : 0}},

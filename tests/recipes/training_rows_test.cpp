@@ -36,6 +36,11 @@ class TrainingRows : public ::testing::Test {
         .groups.at(RowRole::safe)
         .at(0);
   }
+  std::vector<TrainingRow> forget_rows() const {
+    return make_pool({recipe_, tokenizer_, chat_}, data_, *make_method("GradAscent"), {})
+        .groups.at(RowRole::forget)
+        .at(0);
+  }
   std::string prompt(const TokenRow& row) const {
     return tokenizer_.decode({row.ids.begin(), row.ids.begin() + row.prompt_length});
   }
@@ -68,6 +73,33 @@ TEST_F(TrainingRows, OnlyMethodsThatReadPairsGetThem) {
 TEST_F(TrainingRows, APairNeedsAnAnswer) {
   data_.forget[0].answer.clear();
   EXPECT_THROW(safe_rows("IdkDPO"), Error);
+}
+
+TEST_F(TrainingRows, AForgetRowIsTurnedAwayFromItsSubjectOn) {
+  data_.forget[0].subject = "ruler";
+  recipe_.train.forget_tokens = "subject";
+  recipe_.train.forget_wordings = {"paraphrases"};
+  const auto row = forget_rows().at(0);
+  EXPECT_EQ(
+      tokenizer_.decode({row.tokens.ids.begin() + row.first_represented, row.tokens.ids.end()}).substr(0, 6),
+      "ruler.");
+  recipe_.train.forget_tokens = "row";
+  EXPECT_EQ(forget_rows().at(0).first_represented, 1);
+}
+
+TEST_F(TrainingRows, ASubjectThatIsNotInItsRowIsNamed) {
+  data_.forget[0].subject = "Queen";
+  data_.forget[0].source = "facts.jsonl:7";
+  recipe_.train.forget_tokens = "subject";
+  try {
+    forget_rows();
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorClass::data);
+    EXPECT_NE(std::string(error.what()).find("facts.jsonl:7: its subject 'Queen' does not stand in"),
+              std::string::npos)
+        << error.what();
+  }
 }
 
 }  // namespace

@@ -233,18 +233,18 @@ TEST(IdkDpo, ARowWithoutTheAnswerThatItIsPreferredToIsRefused) {
                Error);
 }
 
-/// h and h0 at every token but a row's first, by a whole forward pass from the ids.
-std::pair<at::Tensor, at::Tensor> window_outputs(const AloneRun& run, const TokenRow& row) {
+/// h and h0 at a row's represented tokens, by a whole forward pass from the ids.
+std::pair<at::Tensor, at::Tensor> window_outputs(const AloneRun& run, const TrainingRow& row) {
   const at::NoGradGuard no_grad;
-  const auto batch = make_batch({row});
+  const auto batch = make_batch({row.tokens});
   const auto frozen = Transformer::random(testing::tiny_config(), single_mesh(), 3);
   const auto output = [&](const Transformer& model) {
-    return model.run_layers(model.embed(batch), batch, 0, 3).slice(0, 1).to(at::kDouble);
+    return model.run_layers(model.embed(batch), batch, 0, 3).slice(0, row.first_represented).to(at::kDouble);
   };
   return {output(run.model), output(frozen)};
 }
 
-TEST(Kuda, LossIsTheSaturatedDeviationOverAllTokensButTheFirst) {
+TEST(Kuda, LossIsTheSaturatedDeviationOverTheRepresentedTokens) {
   const testing::TemporaryFolder folder;
   auto options = options_for("KUDA");
   options.args = {{"beta", 5}, {"alpha", 2}};
@@ -252,7 +252,7 @@ TEST(Kuda, LossIsTheSaturatedDeviationOverAllTokensButTheFirst) {
   double forget = 0, deviations = 0, retain = 0, forget_tokens = 0, retain_tokens = 0;
   const auto batch = run.trainer->batch(0);
   for (const TrainingRow& row : batch.rows) {
-    const auto [h, h0] = window_outputs(run, row.tokens);
+    const auto [h, h0] = window_outputs(run, row);
     if (row.role == RowRole::retain) {
       retain += (h - h0).square().mean(-1).sum().item<double>();
       retain_tokens += static_cast<double>(h.size(0));
@@ -285,7 +285,7 @@ TEST(Rmu, SteersToOneVectorOfTheGivenLengthAndHoldsRetainText) {
   at::Tensor forget = at::zeros({}, at::kDouble), retain = at::zeros({}, at::kDouble);
   const auto batch = run.trainer->batch(0);
   for (const TrainingRow& row : batch.rows) {
-    const auto [h, h0] = window_outputs(run, row.tokens);
+    const auto [h, h0] = window_outputs(run, row);
     if (row.role == RowRole::forget)
       forget += (h - target).square().mean(-1).sum() / static_cast<double>(batch.global_tokens.at(row.role));
     else

@@ -85,6 +85,7 @@ inline TrainingPool tiny_pool(int64_t vocab, double first_label_weight = 1, bool
       auto& record = pool.groups[role].emplace_back();
       for (int wording = 0; wording < (role == RowRole::forget && i == 0 ? 2 : 1); ++wording)
         record.push_back({random_row(seed++, 3 + i % 3, 2 + i, vocab), role, first_label_weight});
+      record.front().first_represented = 1 + i % 3;
       if (as_pairs && role == RowRole::safe)
         record.front().rejected = random_row(seed + 1000, 3 + i % 3, 6 - i, vocab);
     }
