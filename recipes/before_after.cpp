@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <iomanip>
 #include <sstream>
 
@@ -26,12 +27,12 @@ std::string pair(const nlohmann::json& before, const nlohmann::json& after, cons
 }
 
 /// How much less likely the answers to the forget questions became, one line a form.
-std::string forgetting_lines(const nlohmann::json& after) {
+std::string forgetting_lines(const nlohmann::json& after, int width) {
   std::ostringstream out;
   const auto forms = after.value("forgetting", nlohmann::json::object());
   for (const auto& [name, ratio] : forms.items()) {
     const bool bare = name == "forget/bare";
-    out << std::left << std::setw(26) << name << "p(answer) down " << number_text(ratio["geometric"])
+    out << std::left << std::setw(width) << name << "p(answer) down " << number_text(ratio["geometric"])
         << "x, median over facts " << number_text(ratio["median"]) << "x, "
         << number_text(100 * ratio[bare ? "share_down_10x" : "share_down_100x"].get<double>())
         << "% of them down " << (bare ? "10x" : "100x") << "\n";
@@ -43,11 +44,14 @@ std::string forgetting_lines(const nlohmann::json& after) {
 
 std::string before_after_table(const nlohmann::json& before, const nlohmann::json& after) {
   if (after.is_null()) return "";
+  size_t longest = std::string("before -> after").size();
+  for (const auto& [name, scores] : after["scores"].items()) longest = std::max(longest, name.size());
+  const int width = static_cast<int>(longest) + 2;
   std::ostringstream out;
   const auto row = [&](const std::string& name, const std::string& p, const std::string& right,
                        const std::string& refused, const std::string& safe) {
-    out << std::left << std::setw(26) << name << std::setw(22) << p << std::setw(18) << right << std::setw(18)
-        << refused << safe << "\n";
+    out << std::left << std::setw(width) << name << std::setw(22) << p << std::setw(18) << right
+        << std::setw(18) << refused << safe << "\n";
   };
   row("before -> after", "p(answer)", "first word right", "refused", "safe answer");
   for (const auto& [name, scores] : after["scores"].items())
@@ -58,7 +62,7 @@ std::string before_after_table(const nlohmann::json& before, const nlohmann::jso
         (before.is_null() ? "-" : number_text(before["perplexity"])) + " -> " +
             number_text(after["perplexity"]),
         "", "", "");
-  out << forgetting_lines(after);
+  out << forgetting_lines(after, width);
   return out.str();
 }
 
