@@ -1,11 +1,11 @@
 #include "core/model/cpu_kernels.hpp"
 
-#include <ATen/TensorIterator.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+
+#include "distributed/parallel_ranges.hpp"
 
 // One body, compiled for each level of vector units and chosen when the program starts.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
@@ -130,21 +130,10 @@ EFFACE_VECTORISED float exponentiate_row(float* logits, float maximum, int64_t n
              __attribute__((always_inline)) { return logits[i] = exponential(logits[i] - maximum); });
 }
 
-/// visit(begin, end) for ranges of rows, on ATen's own threads: an iterator over one byte a row lends them,
-/// since the parallel loop of ATen's headers is serial in a translation unit built without OpenMP.
+/// visit(begin, end) for ranges of rows, worth a thread each.
 template <typename Visit>
 void parallel_rows(int64_t rows, int64_t row_elements, Visit visit) {
-  if (rows == 0) return;
-  at::Tensor bytes = at::empty({rows}, at::kByte);
-  const char* base = static_cast<const char*>(bytes.data_ptr());
-  auto iterator = at::TensorIterator::nullary_op(bytes);
-  const auto loop = [&](char** data, const int64_t* strides, int64_t count, int64_t repeats) {
-    for (int64_t i = 0; i < repeats; ++i) {
-      const int64_t begin = data[0] - base + i * strides[1];
-      visit(begin, begin + count);
-    }
-  };
-  iterator.for_each(loop, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row_elements)));
+  parallel_ranges(rows, kGrain / std::max<int64_t>(1, row_elements), visit);
 }
 
 /// body(T*) with T the type of x.

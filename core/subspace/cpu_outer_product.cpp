@@ -1,9 +1,8 @@
 #include "core/subspace/cpu_outer_product.hpp"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
-#include <cstring>
+
+#include "distributed/parallel_ranges.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -77,10 +76,20 @@ EFFACE_AVX512 void compute_tile(const uint32_t* a, const uint32_t* b, int64_t st
   }
 }
 
+/// A token's row of a panel, filled up with zeros.
+EFFACE_AVX512 void pack_row(const float* row, int64_t columns, uint32_t* into) {
+  for (int64_t first = 0; first < kPanel; first += 16, into += 16) {
+    const int64_t left = columns - first;
+    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : left > 0 ? (1 << left) - 1 : 0);
+    _mm512_storeu_si512(into, _mm512_maskz_loadu_epi32(mask, row + first));
+  }
+}
+
 /// Tokens first and first + 1 of a panel, side by side as one 32-bit element a column.
 EFFACE_AVX512 void pack_pair(const uint16_t* first, const uint16_t* second, int64_t columns, uint32_t* into) {
   for (int64_t c = 0; c < columns; ++c)
     into[c] = first[c] | static_cast<uint32_t>(second == nullptr ? 0 : second[c]) << 16;
+  for (int64_t c = columns; c < kPanel; ++c) into[c] = 0;
 }
 
 bool has_fp32() {
@@ -96,6 +105,7 @@ struct Bf16Pairs;
 template <typename Element>
 void compute_tile(const uint32_t*, const uint32_t*, int64_t, float*) {}
 void add_tile(double*, int64_t, const float*, int64_t, int64_t) {}
+void pack_row(const float*, int64_t, uint32_t*) {}
 void pack_pair(const uint16_t*, const uint16_t*, int64_t, uint32_t*) {}
 bool has_fp32() { return false; }
 bool has_bf16() { return false; }
@@ -118,19 +128,18 @@ void PackedColumns::pack(const at::Tensor& x) {
   columns_ = x.size(1);
   const int64_t panels = panels_of(columns_);
   values_.resize(static_cast<size_t>(panels * steps_ * kPanel));
-  at::parallel_for(0, panels, 1, [&](int64_t begin, int64_t end) {
+  const void* const data = x.const_data_ptr();
+  parallel_ranges(panels, 1, [&](int64_t begin, int64_t end) {
     for (int64_t panel = begin; panel < end; ++panel) {
       const int64_t first = panel * kPanel, width = std::min(kPanel, columns_ - first);
       uint32_t* into = values_.data() + panel * steps_ * kPanel;
       for (int64_t step = 0; step < steps_; ++step, into += kPanel) {
         if (bf16_) {
-          const auto* row = static_cast<const uint16_t*>(x.const_data_ptr()) + 2 * step * stride + first;
+          const auto* row = static_cast<const uint16_t*>(data) + 2 * step * stride + first;
           pack_pair(row, 2 * step + 1 < tokens ? row + stride : nullptr, width, into);
         } else {
-          std::memcpy(into, x.const_data_ptr<float>() + step * stride + first,
-                      static_cast<size_t>(width) * sizeof(float));
+          pack_row(static_cast<const float*>(data) + step * stride + first, width, into);
         }
-        std::fill(into + width, into + kPanel, 0u);
       }
     }
   });
@@ -145,7 +154,7 @@ void add_outer_product(at::Tensor sum, const PackedColumns& rows, const PackedCo
     for (int64_t j = 0; j < (triangle ? i + 1 : column_panels); ++j) tiles.emplace_back(i, j);
   double* const data = sum.data_ptr<double>();
   const int64_t stride = sum.stride(0);
-  at::parallel_for(0, static_cast<int64_t>(tiles.size()), 1, [&](int64_t begin, int64_t end) {
+  parallel_ranges(static_cast<int64_t>(tiles.size()), 1, [&](int64_t begin, int64_t end) {
     alignas(64) float tile[kPanel * kPanel];
     for (int64_t t = begin; t < end; ++t) {
       const auto [i, j] = tiles[static_cast<size_t>(t)];

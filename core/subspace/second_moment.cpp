@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "distributed/mesh.hpp"
+#include "distributed/parallel_ranges.hpp"
 
 namespace efface {
 namespace {
@@ -10,6 +11,31 @@ namespace {
 // Rows of a panel: wide enough for GEMM's full rate, narrow enough that a triangle wastes little above
 // itself.
 constexpr int64_t kPanel = 192;
+
+// Writes what lies above the diagonal of a square from what lies below, a tile of the cache at a time.
+void mirror_lower_(at::Tensor square) {
+  if (!square.is_cpu()) {
+    square.copy_(square.tril() + square.tril(-1).t());
+    return;
+  }
+  constexpr int64_t kTile = 32;
+  const int64_t n = square.size(0), stride = square.stride(0);
+  double* const data = square.data_ptr<double>();
+  const auto mirror_rows = [&](int64_t top) {
+    for (int64_t left = top; left < n; left += kTile)
+      for (int64_t i = top; i < std::min(n, top + kTile); ++i)
+        for (int64_t j = std::max(left, i + 1); j < std::min(n, left + kTile); ++j)
+          data[i * stride + j] = data[j * stride + i];
+  };
+  const int64_t tiles = (n + kTile - 1) / kTile;
+  parallel_ranges((tiles + 1) / 2, 1,
+                  [&](int64_t begin, int64_t end) {  // a long row of tiles with a short one
+                    for (int64_t tile = begin; tile < end; ++tile) {
+                      mirror_rows(tile * kTile);
+                      if (tiles - 1 - tile > tile) mirror_rows((tiles - 1 - tile) * kTile);
+                    }
+                  });
+}
 
 }  // namespace
 
@@ -78,8 +104,7 @@ BlockRows SecondMomentSum::finish(const Communicator& data) {
 // Pairs go in one order that all ranks share, so that no two wait for each other.
 void SecondMomentSum::mirror() {
   const int rank = sum_.group.rank(), size = sum_.group.size();
-  at::Tensor diagonal = columns_of(rank);
-  diagonal.copy_(diagonal.tril() + diagonal.tril(-1).t());
+  mirror_lower_(columns_of(rank));
   for (int low = 0; low < size; ++low)
     for (int high = low + 1; high < size; ++high)
       if (rank == low || rank == high) exchange(low, high);
