@@ -1,5 +1,9 @@
-// What the C library does with memory that a tensor has given back.
+// Memory of the host: what is left of it, and what the C library does with what a tensor has given back.
 #pragma once
+
+#include <cstdint>
+
+#include "distributed/communicator.hpp"
 
 namespace efface {
 
@@ -7,5 +11,9 @@ namespace efface {
 /// activations; by default glibc returns them to the system in between, and a fifth of a step goes into
 /// getting zeroed pages back. Call it once, before the first tensor. No effect without glibc.
 void keep_freed_memory();
+
+/// Bytes this rank may still take: what its node has left (MemAvailable, and the limit of its control group),
+/// shared evenly by the ranks there; the least of any rank. Collective.
+int64_t available_memory(const Communicator& world);
 
 }  // namespace efface

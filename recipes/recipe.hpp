@@ -58,6 +58,7 @@ struct NullspaceSection {
   double norm_cap = 0;
   std::vector<std::string> capped = {"down"};
   int64_t max_tokens = 45000, max_heldout_tokens = 8000, window = 256;
+  double memory = 0;  // GiB a rank for covariances; 0: four fifths of what is free
   bool chat_rows = true;
   std::string solver = "auto";
 };

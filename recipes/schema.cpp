@@ -152,6 +152,11 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
                         EFFACE_MEMBER(nullspace.norm_cap)));
   keys.push_back(words("nullspace.capped", {"qkv", "o", "gate_up", "down"}, "the inputs the cap applies to",
                        EFFACE_MEMBER(nullspace.capped)));
+  keys.push_back(
+      number("nullspace.memory", at_least(0),
+             "GiB a rank for covariances; layers beyond it wait their turn, their hidden states on "
+             "disk; 0: four fifths of what is free",
+             EFFACE_MEMBER(nullspace.memory)));
   keys.push_back(integer("nullspace.max_tokens", at_least(16), "retain tokens counted",
                          EFFACE_MEMBER(nullspace.max_tokens)));
   keys.push_back(integer("nullspace.max_heldout_tokens", at_least(0), "held-out tokens counted",

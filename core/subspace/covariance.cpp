@@ -10,17 +10,6 @@
 namespace efface {
 namespace {
 
-int64_t width_of(Input input, const ModelConfig& config) {
-  switch (input) {
-    case Input::o:
-      return config.heads * config.head_dim;
-    case Input::down:
-      return config.intermediate_size;
-    default:
-      return config.hidden_size;
-  }
-}
-
 at::Tensor cap_scale(double cap, const at::Tensor& norms) {
   return at::where(norms > cap, cap / norms, at::ones_like(norms)).to(at::kFloat);
 }
@@ -48,6 +37,17 @@ struct InputSum {
 };
 
 }  // namespace
+
+int64_t input_width(Input input, const ModelConfig& config) {
+  switch (input) {
+    case Input::o:
+      return config.heads * config.head_dim;
+    case Input::down:
+      return config.intermediate_size;
+    default:
+      return config.hidden_size;
+  }
+}
 
 struct CovarianceAccumulator::State {
   Mesh mesh;
@@ -79,7 +79,7 @@ CovarianceAccumulator::CovarianceAccumulator(const ModelConfig& config, const Me
   for (const InputId& id : inputs) {
     const bool capped = options.norm_cap > 0 && std::find(options.capped.begin(), options.capped.end(),
                                                           id.input) != options.capped.end();
-    state_->inputs.try_emplace(id, id, width_of(id.input, config), capped, mesh.tensor);
+    state_->inputs.try_emplace(id, id, input_width(id.input, config), capped, mesh.tensor);
     state_->sampling |= capped;
   }
 }
@@ -207,13 +207,18 @@ Covariance CovarianceAccumulator::State::finish(InputSum& input) {
   return result;
 }
 
-std::vector<Covariance> CovarianceAccumulator::finish() {
+void CovarianceAccumulator::finish_each(const std::function<void(Covariance&)>& take) {
   const at::NoGradGuard no_grad;
-  std::vector<Covariance> results;
   while (!state_->inputs.empty()) {
-    auto node = state_->inputs.extract(state_->inputs.begin());  // freed one by one
-    results.push_back(state_->finish(node.mapped()));
+    auto node = state_->inputs.extract(state_->inputs.begin());
+    Covariance covariance = state_->finish(node.mapped());
+    take(covariance);
   }
+}
+
+std::vector<Covariance> CovarianceAccumulator::finish() {
+  std::vector<Covariance> results;
+  finish_each([&](Covariance& covariance) { results.push_back(std::move(covariance)); });
   return results;
 }
 

@@ -17,6 +17,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -47,6 +48,9 @@ struct Covariance {
   double top_token_share = 0;  ///< share of the (uncapped) trace held by the largest token
 };
 
+/// n of an input, before it is sharded.
+int64_t input_width(Input input, const ModelConfig& config);
+
 class CovarianceAccumulator {
  public:
   CovarianceAccumulator(const ModelConfig& config, const Mesh& mesh, std::vector<InputId> inputs,
@@ -59,6 +63,8 @@ class CovarianceAccumulator {
   /// Reduces over data ranks, mirrors, divides; in the order of InputId. Collective over the mesh. The
   /// accumulator is empty after. Throws Error(data) when no token was counted.
   std::vector<Covariance> finish();
+  /// finish() one by one: each is handed to `take` and freed before the next. Collective over the mesh.
+  void finish_each(const std::function<void(Covariance&)>& take);
 
  private:
   struct State;

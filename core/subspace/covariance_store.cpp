@@ -22,40 +22,41 @@ at::Tensor rounded(BlockRows& matrix) {
 
 }  // namespace
 
-void CovarianceStore::write(const std::filesystem::path& folder, std::vector<Covariance>& covariances,
-                            const Mesh& mesh, const nlohmann::json& key) {
-  const bool writes = mesh.data_rank() == 0;
-  std::optional<Hdf5File> file;
-  if (writes) {
-    std::filesystem::create_directories(folder);
-    file = Hdf5File::create(folder / file_name(mesh.tensor_rank(), mesh.tensor_size()));
+CovarianceWriter::CovarianceWriter(std::filesystem::path folder, const Mesh& mesh)
+    : folder_(std::move(folder)), mesh_(mesh) {
+  if (mesh.data_rank() != 0) return;
+  std::filesystem::create_directories(folder_);
+  file_ = Hdf5File::create(folder_ / file_name(mesh.tensor_rank(), mesh.tensor_size()));
+}
+
+void CovarianceWriter::write(Covariance& covariance) {
+  const std::string name = input_name(covariance.id);
+  const bool heldout = covariance.heldout_tokens > 0, sink = covariance.sink_mean.defined();
+  const at::Tensor matrix = rounded(covariance.matrix);
+  const at::Tensor heldout_matrix = heldout ? rounded(covariance.heldout) : at::Tensor();
+  if (file_) {
+    file_->write(name + "/matrix", matrix);
+    if (heldout) file_->write(name + "/heldout", heldout_matrix);
+    if (sink) file_->write(name + "/sink_mean", covariance.sink_mean);
   }
-  nlohmann::json inputs = nlohmann::json::object();
-  for (Covariance& covariance : covariances) {
-    const std::string name = input_name(covariance.id);
-    const bool heldout = covariance.heldout_tokens > 0, sink = covariance.sink_mean.defined();
-    const at::Tensor matrix = rounded(covariance.matrix);
-    const at::Tensor heldout_matrix = heldout ? rounded(covariance.heldout) : at::Tensor();
-    if (writes) {
-      file->write(name + "/matrix", matrix);
-      if (heldout) file->write(name + "/heldout", heldout_matrix);
-      if (sink) file->write(name + "/sink_mean", covariance.sink_mean);
-    }
-    inputs[name] = {{"n", covariance.matrix.n},
+  entries_[name] = {{"n", covariance.matrix.n},
                     {"tokens", covariance.tokens},
                     {"heldout_tokens", covariance.heldout_tokens},
                     {"norm_cap", covariance.norm_cap},
                     {"top_token_share", covariance.top_token_share},
                     {"sink_mean", sink}};
+}
+
+void CovarianceWriter::finish(const nlohmann::json& key) {
+  if (file_) file_->close();
+  file_.reset();
+  mesh_.world.barrier();
+  if (mesh_.is_root()) {
+    nlohmann::json manifest = make_manifest(kKind, key, std::move(entries_));
+    manifest["tensor"] = mesh_.tensor_size();
+    write_manifest(folder_, manifest);
   }
-  if (writes) file->close();
-  mesh.world.barrier();
-  if (mesh.is_root()) {
-    nlohmann::json manifest = make_manifest(kKind, key, std::move(inputs));
-    manifest["tensor"] = mesh.tensor_size();
-    write_manifest(folder, manifest);
-  }
-  mesh.world.barrier();
+  mesh_.world.barrier();
 }
 
 CovarianceStore CovarianceStore::open(const std::filesystem::path& folder) {

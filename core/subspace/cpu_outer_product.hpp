@@ -1,6 +1,6 @@
-// Sums of outer products on CPUs with AVX-512, where a covariance spends its time: BLAS would compute the half
-// above the diagonal too, write each fp32 product to memory and read it back for the fp64 sum, and widen bf16
-// inputs first. Here a tile of the result stays in cache from the first token to its addition.
+// Sums of outer products on CPUs with AVX-512, where a covariance spends its time: BLAS would compute the
+// half above the diagonal too, write each fp32 product to memory and read it back for the fp64 sum, and widen
+// bf16 inputs first. Here a tile of the result stays in cache from the first token to its addition.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -30,9 +30,9 @@ class PackedColumns {
   bool bf16_ = false;
 };
 
-/// sum[i, j] += sum over tokens of rows[t, i] columns[t, j] for the first sum.size(0) columns of `rows`. `sum`
-/// is fp64 with contiguous rows; products are summed in fp32 over the chunk, then added. triangle: `rows` and
-/// `columns` are the same, only j <= i is meant, and what lies above is left undefined.
+/// sum[i, j] += sum over tokens of rows[t, i] columns[t, j] for the first sum.size(0) columns of `rows`.
+/// `sum` is fp64 with contiguous rows; products are summed in fp32 over the chunk, then added. triangle:
+/// `rows` and `columns` are the same, only j <= i is meant, and what lies above is left undefined.
 void add_outer_product(at::Tensor sum, const PackedColumns& rows, const PackedColumns& columns,
                        bool triangle);
 

@@ -20,12 +20,25 @@
 
 namespace efface {
 
+/// One folder of covariances, some inputs at a time; nothing is there to read before finish().
+class CovarianceWriter {
+ public:
+  CovarianceWriter(std::filesystem::path folder, const Mesh& mesh);
+  /// The matrices are rounded to what the files hold, fp32, so that the run that wrote them and one that
+  /// reads them go on alike. Not collective.
+  void write(Covariance& covariance);
+  /// Closes the files; the root writes the manifest, with `key` in it. Collective over the mesh.
+  void finish(const nlohmann::json& key = {});
+
+ private:
+  std::filesystem::path folder_;
+  Mesh mesh_;
+  std::optional<Hdf5File> file_;  // on data rank 0
+  nlohmann::json entries_ = nlohmann::json::object();
+};
+
 class CovarianceStore {
  public:
-  /// The matrices of `covariances` are rounded to what the files hold, fp32, so that the run that wrote them
-  /// and one that reads them go on alike. `key` is kept in the manifest. Collective over the mesh.
-  static void write(const std::filesystem::path& folder, std::vector<Covariance>& covariances,
-                    const Mesh& mesh, const nlohmann::json& key = {});
   /// Throws Error(storage) when there is no manifest, or it is of another kind.
   static CovarianceStore open(const std::filesystem::path& folder);
 

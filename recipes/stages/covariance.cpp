@@ -1,8 +1,10 @@
 // covariance: the second moments of every wanted linear input over the retain tokens, in one pass.
 #include "core/subspace/covariance.hpp"
 
+#include "core/subspace/streamed_covariance.hpp"
 #include "core/subspace/subspace_store.hpp"
 #include "distributed/error.hpp"
+#include "distributed/memory.hpp"
 #include "recipes/stages/workspace.hpp"
 
 namespace efface {
@@ -67,22 +69,28 @@ Input input_from_name(const std::string& name) {
   throw Error(ErrorClass::recipe, "nullspace.capped: no input is called '" + name + "'");
 }
 
-/// Passes of about 4,096 tokens a data rank; inside a pass rows are dealt round-robin.
-void accumulate(Workspace& work, CovarianceAccumulator& accumulator, const std::vector<TokenRow>& rows,
-                bool heldout, int64_t& done, int64_t total) {
-  const at::NoGradGuard no_grad;
-  const Transformer& model = work.model();
-  const auto data_size = static_cast<size_t>(work.mesh.data_size());
-  for (const auto& pass : split_rows(rows, 4096 * work.mesh.data_size())) {
-    std::vector<TokenRow> mine;
-    for (size_t i = static_cast<size_t>(work.mesh.data_rank()); i < pass.size(); i += data_size)
-      mine.push_back(pass[i]);
-    const RaggedBatch batch = make_batch(mine, work.mesh.device);
-    const Taps& taps = accumulator.taps(batch, heldout);
-    model.run_layers(model.embed(batch, &taps), batch, 0, accumulator.last_layer() + 1, &taps);
-    for (const auto& row : pass) done += static_cast<int64_t>(row.ids.size());
-    work.progress.update(done, total);
+constexpr int64_t kPassTokens = 4096;  // of a data rank, about
+
+/// This data rank's rows of every pass; inside a pass rows are dealt round-robin.
+void add_passes(const Mesh& mesh, const std::vector<TokenRow>& rows, bool heldout,
+                std::vector<RetainPass>& passes) {
+  for (const auto& all : split_rows(rows, kPassTokens * mesh.data_size())) {
+    RetainPass& pass = passes.emplace_back();
+    pass.heldout = heldout;
+    for (auto i = static_cast<size_t>(mesh.data_rank()); i < all.size(); i += mesh.data_size())
+      pass.rows.push_back(all[i]);
   }
+}
+
+/// Most tokens of one data rank in one pass.
+int64_t largest_pass(const Mesh& mesh, const std::vector<RetainPass>& passes) {
+  int64_t largest = 0;
+  for (const auto& pass : passes) {
+    int64_t tokens = 0;
+    for (const auto& row : pass.rows) tokens += static_cast<int64_t>(row.ids.size());
+    largest = std::max(largest, tokens);
+  }
+  return mesh.world.all_reduce(largest, Reduction::max);
 }
 
 int64_t tokens_of(const std::vector<TokenRow>& rows) {
@@ -91,20 +99,31 @@ int64_t tokens_of(const std::vector<TokenRow>& rows) {
   return tokens;
 }
 
-nlohmann::json summary_of(const std::vector<Covariance>& covariances, double seconds, int64_t tokens) {
-  nlohmann::json inputs = nlohmann::json::array();
-  for (const auto& covariance : covariances)
-    inputs.push_back({{"input", input_name(covariance.id)},
-                      {"n", covariance.matrix.n},
-                      {"tokens", covariance.tokens},
-                      {"heldout_tokens", covariance.heldout_tokens},
-                      {"trace", trace(covariance.matrix)},
-                      {"norm_cap", covariance.norm_cap},
-                      {"top_token_share", covariance.top_token_share}});
-  return {{"inputs", inputs},
-          {"tokens", covariances.front().tokens},
-          {"heldout_tokens", covariances.front().heldout_tokens},
-          {"tokens_per_second", static_cast<double>(tokens) / std::max(1e-9, seconds)}};
+nlohmann::json describe(const Covariance& covariance) {
+  return {{"input", input_name(covariance.id)},
+          {"n", covariance.matrix.n},
+          {"tokens", covariance.tokens},
+          {"heldout_tokens", covariance.heldout_tokens},
+          {"trace", trace(covariance.matrix)},
+          {"norm_cap", covariance.norm_cap},
+          {"top_token_share", covariance.top_token_share}};
+}
+
+CovarianceOptions accumulator_options(const NullspaceSection& nullspace) {
+  CovarianceOptions options;
+  options.skip_sinks = nullspace.skip_sinks;
+  options.norm_cap = nullspace.norm_cap;
+  options.capped.clear();
+  for (const auto& name : nullspace.capped) options.capped.push_back(input_from_name(name));
+  return options;
+}
+
+/// Bytes a rank may take. Collective.
+int64_t memory_budget(const Workspace& work) {
+  constexpr double kShareOfFree = 0.8;
+  const double asked = work.recipe.nullspace.memory * (int64_t{1} << 30);
+  return static_cast<int64_t>(
+      asked > 0 ? asked : kShareOfFree * static_cast<double>(available_memory(work.mesh.world)));
 }
 
 nlohmann::json run(Workspace& work) {
@@ -113,28 +132,54 @@ nlohmann::json run(Workspace& work) {
     throw Error(ErrorClass::data, "nothing to retain: no covariance text and no retain records");
   const auto heldout = up_to(work.rows().windows(work.data.text_heldout, work.recipe.nullspace.window),
                              work.recipe.nullspace.max_heldout_tokens);
-  CovarianceOptions options;
-  options.skip_sinks = work.recipe.nullspace.skip_sinks;
-  options.norm_cap = work.recipe.nullspace.norm_cap;
-  options.capped.clear();
-  for (const auto& name : work.recipe.nullspace.capped) options.capped.push_back(input_from_name(name));
-  CovarianceAccumulator accumulator(work.config(), work.mesh, inputs_of(work.trained_modules()), options);
-  const int64_t total = tokens_of(rows) + tokens_of(heldout);
-  work.model();
-  int64_t done = 0;
+  std::vector<RetainPass> passes;
+  add_passes(work.mesh, rows, false, passes);
+  add_passes(work.mesh, heldout, true, passes);
+
+  const Transformer& model = work.model();
+  const CovarianceOptions options = accumulator_options(work.recipe.nullspace);
+  const auto inputs = inputs_of(work.trained_modules());
+  const CovarianceMemory memory =
+      covariance_memory(work.config(), work.mesh, inputs, options, !heldout.empty(),
+                        largest_pass(work.mesh, passes), model.dtype());
+  const int64_t budget = memory_budget(work);
+  const auto groups = groups_within(memory, inputs, budget);
+
+  const int64_t total = stream_work(groups, passes);
+  const auto in_tokens = [&](int64_t work_done) {  // of all data ranks
+    return work_done * work.mesh.data_size() / (groups.back().back().layer + 1);
+  };
   const double start = work.progress.seconds();
-  accumulate(work, accumulator, rows, false, done, total);
-  accumulate(work, accumulator, heldout, true, done, total);
+  CovarianceWriter writer(work.run.stage_folder("covariance"), work.mesh);
+  nlohmann::json described = nlohmann::json::array();
+  int64_t counted = 0, counted_heldout = 0;
+  stream_covariances(
+      model, groups, passes, options, work.run.stage_folder("covariance") / "boundary",
+      [&](Covariance& covariance) {
+        writer.write(covariance);
+        described.push_back(describe(covariance));
+        counted = covariance.tokens;
+        counted_heldout = covariance.heldout_tokens;
+      },
+      [&](int64_t done) { work.progress.update(in_tokens(done), in_tokens(total)); });
   const double seconds = work.progress.seconds() - start;
-  auto covariances = accumulator.finish();
-  CovarianceStore::write(work.run.stage_folder("covariance"), covariances, work.mesh, settings(work));
-  return summary_of(covariances, seconds, total);
+  writer.finish(settings(work));
+  return {{"inputs", described},
+          {"tokens", counted},
+          {"heldout_tokens", counted_heldout},
+          {"groups", groups.size()},
+          {"bytes_with_all_layers", memory.all()},
+          {"bytes_budget", budget},
+          {"tokens_per_second",
+           static_cast<double>(tokens_of(rows) + tokens_of(heldout)) / std::max(1e-9, seconds)}};
 }
 
 std::string line(const nlohmann::json& summary) {
+  const auto groups = summary.value("groups", 1);
   return std::to_string(summary["inputs"].size()) + " inputs over " + count_text(summary["tokens"]) +
          " tokens, " + count_text(summary["heldout_tokens"]) + " held out, " +
-         number_text(summary["tokens_per_second"]) + " tokens a second";
+         number_text(summary["tokens_per_second"]) + " tokens a second" +
+         (groups > 1 ? ", in " + std::to_string(groups) + " groups of layers" : "");
 }
 
 }  // namespace

@@ -57,7 +57,9 @@ TEST_P(SubspaceStage, CovariancesAreReadBackOnAnyMesh) {
   std::vector<Covariance> written{covariance_of(kReplicated, mesh), covariance_of(kSharded, mesh)};
   written[0].heldout_tokens = 0;
   written[0].sink_mean.reset();
-  CovarianceStore::write(folder.path(), written, mesh, {{"model", "tiny"}});
+  CovarianceWriter writer(folder.path(), mesh);
+  for (Covariance& covariance : written) writer.write(covariance);
+  writer.finish({{"model", "tiny"}});
   const CovarianceStore store = CovarianceStore::open(folder.path());
   EXPECT_EQ(store.key().at("model"), "tiny");
   EXPECT_EQ(store.inputs(), (std::vector<InputId>{kReplicated, kSharded}));

@@ -1,0 +1,48 @@
+// Covariances of more layers than memory holds at once, each layer still computed once: layers are taken in
+// groups that fit a budget, and the hidden states between two groups wait on disk.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "core/subspace/covariance.hpp"
+
+namespace efface {
+
+/// The rows of this data rank in one pass; the passes of all data ranks are the same in number and kind.
+struct RetainPass {
+  std::vector<TokenRow> rows;
+  bool heldout = false;
+};
+
+/// What a rank needs while it accumulates, beside the model and its activations.
+struct CovarianceMemory {
+  int64_t shared = 0;                              ///< bytes, whatever the group: scratch, the widest copies
+  std::vector<std::pair<int, int64_t>> of_layers;  ///< layer -> bytes of its wanted inputs, ascending
+  int64_t all() const;                             ///< bytes with every layer at once
+};
+/// `inputs` sorted; largest_pass: most tokens of a pass on one data rank. The largest share of any tensor
+/// rank.
+CovarianceMemory covariance_memory(const ModelConfig& config, const Mesh& mesh,
+                                   const std::vector<InputId>& inputs, const CovarianceOptions& options,
+                                   bool heldout, int64_t largest_pass, at::ScalarType dtype);
+
+/// Consecutive layers with all their inputs, as few groups as a first fit makes, each within `budget` bytes a
+/// rank. Throws Error(recipe) when one layer alone is more, with the bytes that would do.
+std::vector<std::vector<InputId>> groups_within(const CovarianceMemory& memory,
+                                                const std::vector<InputId>& inputs, int64_t budget);
+
+/// Runs `passes` through each group's layers and hands every input's covariance to `take`, in the order of
+/// InputId, before the next group begins. The same bits whatever the groups. With more than one group,
+/// `scratch` holds the boundary's hidden states (HDF5, the model's dtype, written by each tensor group's
+/// first rank) of two boundaries at most, and is empty after. progress(done): tokens x layers of this data
+/// rank, of stream_work() in all. Collective over the mesh.
+void stream_covariances(const Transformer& model, const std::vector<std::vector<InputId>>& groups,
+                        const std::vector<RetainPass>& passes, const CovarianceOptions& options,
+                        const std::filesystem::path& scratch, const std::function<void(Covariance&)>& take,
+                        const std::function<void(int64_t done)>& progress = {});
+int64_t stream_work(const std::vector<std::vector<InputId>>& groups, const std::vector<RetainPass>& passes);
+
+}  // namespace efface
