@@ -165,6 +165,8 @@ void stream_covariances(const Transformer& model, const std::vector<std::vector<
     begin = end;
     accumulator.finish_each(take);
   }
+  mesh.world.barrier();
+  if (groups.size() > 1 && mesh.is_root()) std::filesystem::remove(scratch);
 }
 
 }  // namespace efface

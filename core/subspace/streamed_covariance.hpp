@@ -37,7 +37,7 @@ std::vector<std::vector<InputId>> groups_within(const CovarianceMemory& memory,
 /// Runs `passes` through each group's layers and hands every input's covariance to `take`, in the order of
 /// InputId, before the next group begins. The same bits whatever the groups. With more than one group,
 /// `scratch` holds the boundary's hidden states (HDF5, the model's dtype, written by each tensor group's
-/// first rank) of two boundaries at most, and is empty after. progress(done): tokens x layers of this data
+/// first rank) of two boundaries at most, and is gone after. progress(done): tokens x layers of this data
 /// rank, of stream_work() in all. Collective over the mesh.
 void stream_covariances(const Transformer& model, const std::vector<std::vector<InputId>>& groups,
                         const std::vector<RetainPass>& passes, const CovarianceOptions& options,

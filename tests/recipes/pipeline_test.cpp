@@ -107,6 +107,26 @@ TEST_F(TinyRun, AnUnprojectedRunIsMeasuredAgainstTheSameBoundAndItsAdaptersDoNot
   EXPECT_EQ(when("unlearn"), trained);
 }
 
+TEST_F(TinyRun, ASmallBudgetGivesTheSameCovariancesInGroupsOfLayers) {
+  PipelineOptions until;
+  until.until = "nullspace";
+  run({}, until);
+  const auto whole = summary("covariance"), bases = summary("nullspace");
+  EXPECT_EQ(whole.at("groups"), 1);
+  const double bytes = 0.6 * whole.at("bytes_with_all_layers").get<double>();
+  run({"nullspace.memory=" + std::to_string(bytes / (1 << 30))}, until);
+  EXPECT_EQ(summary("covariance").at("groups"), 1) << "the budget does not make a result another one";
+  until.redo = {"covariance"};
+  run({"nullspace.memory=" + std::to_string(bytes / (1 << 30))}, until);
+  EXPECT_GT(summary("covariance").at("groups"), 1);
+  EXPECT_EQ(summary("covariance").at("inputs"), whole.at("inputs"));
+  auto again = summary("nullspace").at("inputs"), before = bases.at("inputs");
+  for (auto* inputs : {&again, &before})
+    for (auto& input : *inputs) input.erase("seconds");
+  EXPECT_EQ(again, before);
+  EXPECT_FALSE(fs::exists(folder_ / "run/covariance/boundary"));
+}
+
 TEST_F(TinyRun, WithoutAProjectionThereIsNoSubspace) {
   run({"nullspace.projection=none"});
   for (const char* stage : {"covariance", "nullspace", "constraint"})
