@@ -69,7 +69,7 @@ double kept_share(const Json& before, const Json& after, const std::string& form
 }
 
 /// The few figures that say whether it worked.
-std::string headline(const Json& before, const Json& after) {
+std::string headline(const Json& before, const Json& after, const Json& unlearn) {
   if (after.is_null()) return "";
   std::string tiles;
   const Json forgetting = after.value("forgetting", Json::object());
@@ -86,7 +86,9 @@ std::string headline(const Json& before, const Json& after) {
                         percent(number(ratio, bare ? "share_down_10x" : "share_down_100x")) +
                         " of them down " + (bare ? "10×" : "100×"));
     }
-  if (const double safe = score(after, "forget/reworded", "safe_share"); std::isfinite(safe))
+  const bool taught =
+      unlearn.is_object() && unlearn.value("rows_per_step", Json::object()).value("safe", 0) > 0;
+  if (const double safe = score(after, "forget/reworded", "safe_share"); taught && std::isfinite(safe))
     tiles += tile(percent(safe), "of never-trained wordings get exactly the safe response");
   for (const auto& [group, label] : std::map<std::string, std::string>{
            {"unseen", "unseen facts"}, {"neighbours_heldout", "held-out neighbours"}})
@@ -135,6 +137,12 @@ std::string before_after_section(const Json& before, const Json& after) {
                                  rows));
 }
 
+/// What was said, or that nothing was: an empty cell would look like a missing answer.
+std::string said(const std::string& answer) {
+  const bool blank = answer.find_first_not_of(" \t\r\n") == std::string::npos;
+  return blank ? "(says nothing)" : answer;
+}
+
 std::string samples_section(const Json& before, const Json& after) {
   if (after.is_null() || !after.contains("samples")) return "";
   std::vector<std::vector<TableCell>> rows;
@@ -143,11 +151,11 @@ std::string samples_section(const Json& before, const Json& after) {
       std::string was = "–";
       if (before.is_object() && before.contains("samples") && before["samples"].contains(group) &&
           i < before["samples"][group].size())
-        was = before["samples"][group][i].value("answer", "");
+        was = said(before["samples"][group][i].value("answer", ""));
       rows.push_back({{group, ""},
                       {samples[i].value("question", ""), "text"},
                       {was, "text"},
-                      {samples[i].value("answer", ""), "text"}});
+                      {said(samples[i].value("answer", "")), "text"}});
     }
   }
   if (rows.empty()) return "";
@@ -375,7 +383,7 @@ void write_report(const fs::path& run) {
                 "give the folder that `efface run` wrote");
   const auto summary = [&](const char* stage) { return summary_of(run, manifest, stage); };
   const Json before = summary("before"), after = summary("evaluate");
-  const std::string body = headline(before, after) + before_after_section(before, after) +
+  const std::string body = headline(before, after, summary("unlearn")) + before_after_section(before, after) +
                            samples_section(before, after) + training_section(summary("unlearn")) +
                            constraint_section(summary("constraint"), manifest.value("projected", true)) +
                            trace_section(summary("trace")) + subspace_section(summary("nullspace")) +
