@@ -25,6 +25,7 @@ parser.add_argument("--runs", type=pathlib.Path, default=root / "runs/table")
 parser.add_argument("--program", default=str(root / "build/release/efface"))
 parser.add_argument("--ranks", type=int, default=2)
 parser.add_argument("--override", action="append", default=[], help="key=value for every run")
+parser.add_argument("--only", nargs="+", metavar="COLUMN", help='columns of the table, as "NSRU, unprojected"')
 arguments = parser.parse_args()
 
 NLL_RETAIN = ["train.rows={forget: 10, retain: 14, text: 2}", "train.text_loss=nll"]  # 26 rows, as NSRU
@@ -97,7 +98,11 @@ def figures(folder):
 
 
 first, table = None, {}
+if unknown := set(arguments.only or []) - set(VARIANTS[arguments.table]):
+    parser.error(f"no column {', '.join(unknown)}; there are: {', '.join(VARIANTS[arguments.table])}")
 for name, overrides in VARIANTS[arguments.table].items():
+    if arguments.only and name not in arguments.only:
+        continue
     for seed in arguments.seeds:
         folder = run(name, seed, overrides, first)
         first = first or folder
