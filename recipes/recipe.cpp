@@ -95,6 +95,10 @@ void check_sections(const Recipe& recipe) {
   if (recipe.nullspace.rank_rule == "k" &&
       recipe.nullspace.rank_value != static_cast<double>(static_cast<int64_t>(recipe.nullspace.rank_value)))
     fail(recipe, "nullspace.rank.k", "must be an integer");
+  if (recipe.nullspace.projection != "none" && recipe.nullspace.rank_rule == "heldout" &&
+      (recipe.data.text_heldout.empty() || recipe.nullspace.max_heldout_tokens == 0))
+    fail(recipe, recipe.where.count("nullspace.rank.auto") ? "nullspace.rank.auto" : "nullspace.rank.heldout",
+         "needs held-out tokens", "give 'data.text.heldout', or another rule for the rank");
   const bool has_records =
       recipe.data.retain.given() || recipe.data.neighbours.given() || recipe.data.same_relation.given();
   if (recipe.nullspace.projection != "none" && recipe.data.text_covariance.empty() &&

@@ -117,6 +117,7 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
       {"energy", "smallest k whose eigenvalues hold this share of the trace"},
       {"threshold", "eigenvalues below this are null (absolute)"},
       {"relative", "eigenvalues below this share of the largest are null"},
+      {"heldout", "smallest k that holds this share of the energy of held-out tokens (data.text.heldout)"},
       {"k", "this many directions are retained"}};
   for (const auto& [rule, help] : rules) {
     const std::string name = rule;
@@ -134,6 +135,15 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
     if (name == "k") key.type = "integer";
     keys.push_back(key);
   }
+  SchemaKey automatic = choice("nullspace.rank.auto", {"auto"}, "'nullspace.rank: auto' is {heldout: 0.95}",
+                               EFFACE_MEMBER(nullspace.rank_rule));
+  automatic.set = [set = automatic.set](Recipe& recipe, const YamlEntry& entry, const std::string& star) {
+    set(recipe, entry, star);
+    recipe.nullspace.rank_rule = "heldout";
+    recipe.nullspace.rank_value = 0.95;
+  };
+  automatic.show = nullptr;
+  keys.push_back(automatic);
   keys.push_back(number("nullspace.leak", between(0, 1), "leak: w = 1 - leak on the retain subspace",
                         EFFACE_MEMBER(nullspace.leak)));
   keys.push_back(number("nullspace.sgp_scale", at_least(0), "sgp: a in w = min(1, (a+1) l / (a l + mean l))",
@@ -418,6 +428,7 @@ const std::vector<SchemaSection>& schema_sections() {
       {"data.neighbours", "data.neighbours.file", ""},
       {"data.same_relation", "data.same_relation.file", ""},
       {"evaluate.probes.*", "evaluate.probes.*.file", ""},
+      {"nullspace.rank", "nullspace.rank.auto", ""},
   };
   return sections;
 }

@@ -33,7 +33,10 @@ std::vector<double> downsample(const at::Tensor& values) {
 nlohmann::json conclude(const Covariance& covariance, const Eigenpairs& pairs, const at::Tensor& matrix,
                         const at::Tensor& heldout, const EigenStageOptions& options, BasisWriter& writer) {
   const at::Tensor values = pairs.values.clamp_min(0);
-  const int64_t k = choose_rank(values, options.rank, input_name(covariance.id));
+  const int64_t k = choose_rank(values, options.rank, input_name(covariance.id),
+                                options.rank.kind == RankRule::Kind::heldout && heldout.defined()
+                                    ? (heldout.matmul(pairs.vectors) * pairs.vectors).sum(0)
+                                    : at::Tensor());
   const Basis basis =
       make_basis(covariance.id, values, pairs.vectors, k, options.projector, covariance.sink_mean);
   writer.write(basis);

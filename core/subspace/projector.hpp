@@ -15,12 +15,14 @@ namespace efface {
 
 /// How many leading eigenvectors the retained knowledge keeps (docs/methods.md, "the retain subspace").
 struct RankRule {
-  enum class Kind { energy, threshold, relative, k } kind = Kind::energy;
+  enum class Kind { energy, threshold, relative, heldout, k } kind = Kind::energy;
   double value = 0.95;
 };
-/// `values` [n] descending. Throws Error(numeric) naming `module` with the spectrum's summary when nothing is
-/// left to train in (k = n) or (nearly) nothing is protected (k = 0).
-int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module);
+/// `values` [n] descending. heldout_energy [n], which the heldout rule reads: v_i^T C_h v_i of the held-out
+/// second moment, in the order of `values`. Throws Error(numeric) naming `module` with the spectrum's summary
+/// when nothing is left to train in (k = n) or (nearly) nothing is protected (k = 0).
+int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module,
+                    const at::Tensor& heldout_energy = {});
 
 /// Why a retain subspace is not to be trusted, one sentence each; empty when nothing is wrong: lambda_1 holds
 /// over 90% of the trace, k <= 2, or under 20 counted tokens per input dimension.

@@ -69,6 +69,8 @@ std::string rule_text(const RankRule& rule) {
       return "threshold: " + number(rule.value);
     case RankRule::Kind::relative:
       return "relative: " + number(rule.value);
+    case RankRule::Kind::heldout:
+      return "heldout: " + number(rule.value);
     case RankRule::Kind::k:
       return "k: " + number(rule.value);
   }
@@ -77,7 +79,8 @@ std::string rule_text(const RankRule& rule) {
 
 }  // namespace
 
-int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module) {
+int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module,
+                    const at::Tensor& heldout_energy) {
   const std::vector<double> spectrum = clamped(values);
   if (spectrum.empty() || !(spectrum[0] > 0) || !std::isfinite(spectrum[0]))
     throw Error(ErrorClass::numeric, module + ": the retain inputs have no energy at all",
@@ -93,6 +96,13 @@ int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::s
       break;
     case RankRule::Kind::relative:
       k = count_at_least(spectrum, rule.value * spectrum[0]);
+      break;
+    case RankRule::Kind::heldout:
+      if (!heldout_energy.defined())
+        throw Error(ErrorClass::data,
+                    module + ": nullspace.rank " + rule_text(rule) + " has no held-out tokens",
+                    "give 'data.text.heldout', or another rule");
+      k = rank_at_energy(clamped(heldout_energy), rule.value);
       break;
     case RankRule::Kind::k:
       k = static_cast<int64_t>(std::llround(rule.value));

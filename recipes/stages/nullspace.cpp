@@ -44,6 +44,7 @@ RankRule rank_rule(const NullspaceSection& nullspace) {
   const std::map<std::string, RankRule::Kind> kinds = {{"energy", RankRule::Kind::energy},
                                                        {"threshold", RankRule::Kind::threshold},
                                                        {"relative", RankRule::Kind::relative},
+                                                       {"heldout", RankRule::Kind::heldout},
                                                        {"k", RankRule::Kind::k}};
   return {kinds.at(nullspace.rank_rule), nullspace.rank_value};
 }

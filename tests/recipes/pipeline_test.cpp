@@ -127,6 +127,16 @@ TEST_F(TinyRun, ASmallBudgetGivesTheSameCovariancesInGroupsOfLayers) {
   EXPECT_FALSE(fs::exists(folder_ / "run/covariance/boundary"));
 }
 
+TEST_F(TinyRun, AnAutomaticRankLeavesAtMostFivePercentOfHeldOutEnergyOutside) {
+  PipelineOptions until;
+  until.until = "nullspace";
+  run({"nullspace.rank=auto", "nullspace.protect_sink=no"}, until);
+  for (const auto& input : summary("nullspace").at("inputs")) {
+    EXPECT_LE(input.at("heldout_residual_energy").get<double>(), 0.05 + 1e-6) << input.at("input");
+    EXPECT_GT(input.at("k").get<int64_t>(), 0);
+  }
+}
+
 TEST_F(TinyRun, WithoutAProjectionThereIsNoSubspace) {
   run({"nullspace.projection=none"});
   for (const char* stage : {"covariance", "nullspace", "constraint"})

@@ -44,6 +44,17 @@ TEST(Recipe, AnOverriddenRankRuleReplacesTheOther) {
   EXPECT_EQ(recipe.nullspace.rank_value, 7);
 }
 
+TEST(Recipe, AnAutomaticRankHolds95PercentOfHeldOutEnergy) {
+  const Recipe recipe =
+      parse_recipe(kGood + "nullspace: {rank: auto}", "/a/r.yaml", {"data.text.heldout=/b/text"});
+  EXPECT_EQ(recipe.nullspace.rank_rule, "heldout");
+  EXPECT_EQ(recipe.nullspace.rank_value, 0.95);
+  const Recipe replaced =
+      parse_recipe(kGood + "nullspace: {rank: auto}", "/a/r.yaml", {"nullspace.rank.energy=0.8"});
+  EXPECT_EQ(replaced.nullspace.rank_rule, "energy");
+  EXPECT_EQ(replaced.nullspace.rank_value, 0.8);
+}
+
 TEST(Recipe, AnOverrideMayBeAWholeGroup) {
   const Recipe recipe = parse_recipe(kGood, "/a/r.yaml", {"train={steps: 9, rows: {forget: 2, safe: 3}}"});
   EXPECT_EQ(recipe.train.steps, 9);

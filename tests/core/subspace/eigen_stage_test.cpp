@@ -184,5 +184,24 @@ TEST_P(EigenStage, WarnsOfOneDirectionThatHoldsEverything) {
   EXPECT_EQ(to_json(summaries[0]).at("warnings").size(), 2u);
 }
 
+TEST_P(EigenStage, TheHeldOutRuleHoldsItsShareOfHeldOutEnergyWithTheFewestDirections) {
+  std::vector<BasisSummary> previous;
+  for (Solver solver : {Solver::lapack, Solver::scalapack}) {
+    const auto summaries = solve({covariance_of(kReplicated, mesh), covariance_of(kSharded, mesh)},
+                                 {.rank = {RankRule::Kind::heldout, 0.6}, .solver = solver});
+    for (const auto& summary : summaries) {
+      EXPECT_LE(summary.heldout_residual_energy, 0.4 + 1e-6);
+      const auto fewer =
+          solve({covariance_of(summary.id, mesh)},
+                {.rank = {RankRule::Kind::k, static_cast<double>(summary.k - 1)}, .solver = solver});
+      EXPECT_GT(fewer[0].heldout_residual_energy, 0.4);
+    }
+    if (!previous.empty()) {
+      EXPECT_EQ(previous[0].k, summaries[0].k);
+    }
+    previous = summaries;
+  }
+}
+
 }  // namespace
 }  // namespace efface::testing

@@ -68,5 +68,18 @@ TEST(SubspaceWarnings, TellOfMassiveActivationsTinyRanksAndFewTokens) {
   EXPECT_THAT(subspace_warnings(sink, 3, 1000), ::testing::ElementsAre(HasSubstr("99% of the trace")));
 }
 
+TEST(ChooseRank, ByHeldOutEnergyCountsThatEnergyInTheOrderOfTheEigenvalues) {
+  const at::Tensor values = at::tensor({8.0, 4.0, 2.0, 1.0}, at::kDouble);
+  const at::Tensor heldout = at::tensor({1.0, 6.0, 2.0, 1.0}, at::kDouble);
+  const auto rank = [&](double share) {
+    return choose_rank(values, {RankRule::Kind::heldout, share}, "0.qkv", heldout);
+  };
+  EXPECT_EQ(rank(0.05), 1);
+  EXPECT_EQ(rank(0.5), 2);
+  EXPECT_EQ(rank(0.8), 3);
+  EXPECT_THROW(rank(0.95), Error) << "nothing is left to train in";
+  EXPECT_THROW(choose_rank(values, {RankRule::Kind::heldout, 0.5}, "0.qkv"), Error) << "no held-out tokens";
+}
+
 }  // namespace
 }  // namespace efface
