@@ -67,6 +67,21 @@ class BoundaryStates {
 
 }  // namespace
 
+std::vector<TokenRow> evenly_dealt(std::vector<TokenRow> rows, int64_t kept) {
+  constexpr std::ptrdiff_t kBlock = 32;
+  auto block = rows.begin();
+  for (int64_t held = 0; block != rows.end() && held < kept; ++block)
+    held += static_cast<int64_t>(block->ids.size()) - 1;
+  for (bool down = true; block != rows.end(); down = !down) {
+    const auto end = block + std::min(kBlock, rows.end() - block);
+    std::stable_sort(block, end, [down](const TokenRow& a, const TokenRow& b) {
+      return down ? a.ids.size() > b.ids.size() : a.ids.size() < b.ids.size();
+    });
+    block = end;
+  }
+  return rows;
+}
+
 int64_t CovarianceMemory::all() const {
   int64_t bytes = shared;
   for (const auto& [layer, own] : of_layers) bytes += own;

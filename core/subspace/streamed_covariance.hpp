@@ -17,6 +17,12 @@ struct RetainPass {
   bool heldout = false;
 };
 
+/// An order, the same on every mesh, in which rows dealt round-robin give data ranks about the same number of
+/// tokens: documents cut into windows end in short ones, and the rows as they come can give one rank the long
+/// and another the short. In blocks of a few dozen rows, by length, down in one and up in the next. The first
+/// rows keep their places until they hold `kept` tokens beside their first positions: the norm cap's sample.
+std::vector<TokenRow> evenly_dealt(std::vector<TokenRow> rows, int64_t kept);
+
 /// What a rank needs while it accumulates, beside the model and its activations.
 struct CovarianceMemory {
   int64_t shared = 0;                              ///< bytes, whatever the group: scratch, the widest copies

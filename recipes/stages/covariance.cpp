@@ -132,12 +132,12 @@ nlohmann::json run(Workspace& work) {
     throw Error(ErrorClass::data, "nothing to retain: no covariance text and no retain records");
   const auto heldout = up_to(work.rows().windows(work.data.text_heldout, work.recipe.nullspace.window),
                              work.recipe.nullspace.max_heldout_tokens);
+  const CovarianceOptions options = accumulator_options(work.recipe.nullspace);
   std::vector<RetainPass> passes;
-  add_passes(work.mesh, rows, false, passes);
-  add_passes(work.mesh, heldout, true, passes);
+  add_passes(work.mesh, evenly_dealt(rows, options.cap_sample), false, passes);
+  add_passes(work.mesh, evenly_dealt(heldout, 0), true, passes);
 
   const Transformer& model = work.model();
-  const CovarianceOptions options = accumulator_options(work.recipe.nullspace);
   const auto inputs = inputs_of(work.trained_modules());
   const CovarianceMemory memory =
       covariance_memory(work.config(), work.mesh, inputs, options, !heldout.empty(),

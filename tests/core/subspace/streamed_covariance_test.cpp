@@ -3,6 +3,8 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "distributed/error.hpp"
 #include "tests/core/model/small_model.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -99,6 +101,39 @@ TEST_P(StreamedCovariance, ABudgetBelowOneLayerIsRefusedWithWhatWouldDo) {
     EXPECT_EQ(error.kind(), ErrorClass::recipe);
     EXPECT_THAT(error.what(), ::testing::HasSubstr("the covariances of layer 0 alone take"));
     EXPECT_THAT(error.what(), ::testing::HasSubstr("nullspace.memory"));
+  }
+}
+
+TEST(EvenlyDealt, GivesDataRanksTheSameTokensAndLeavesTheCapsSampleAlone) {
+  std::vector<TokenRow> rows;
+  for (int64_t row = 0; row < 300; ++row) {
+    TokenRow& tokens = rows.emplace_back();
+    tokens.ids.assign(row % 2 == 0 ? 256 : 20 + row % 60,
+                      row);  // a window, and what was left of its document
+  }
+  const auto dealt = evenly_dealt(rows, 4096);
+  ASSERT_EQ(dealt.size(), rows.size());
+  int64_t sample = 0;
+  for (size_t row = 0; sample < 4096; ++row) {
+    EXPECT_EQ(dealt[row].ids, rows[row].ids);
+    sample += static_cast<int64_t>(rows[row].ids.size()) - 1;
+  }
+  std::vector<int64_t> seen(rows.size(), 0);
+  for (const auto& row : dealt) ++seen[static_cast<size_t>(row.ids[0])];
+  EXPECT_EQ(seen, std::vector<int64_t>(rows.size(), 1)) << "each row once";
+  for (const size_t ranks : {2u, 4u}) {
+    std::vector<double> tokens(ranks, 0), before(ranks, 0);
+    for (size_t row = 0; row < rows.size(); ++row) {
+      tokens[row % ranks] += static_cast<double>(dealt[row].ids.size());
+      before[row % ranks] += static_cast<double>(rows[row].ids.size());
+    }
+    const auto most = [](const std::vector<double>& load) {
+      return *std::max_element(load.begin(), load.end());
+    };
+    double all = 0;
+    for (double load : tokens) all += load;
+    EXPECT_GT(most(before) * static_cast<double>(ranks), 1.6 * all) << "the rows as they come are uneven";
+    EXPECT_LT(most(tokens) * static_cast<double>(ranks), 1.15 * all) << ranks;
   }
 }
 
