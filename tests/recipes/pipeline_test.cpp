@@ -491,6 +491,7 @@ TEST_F(TinyRun, FinetuningGoesOnFromItsCheckpointWithTheLossesOfAllSteps) {
   run({"finetune.steps=4", "finetune.batch_size=4"}, options);
   const auto whole = summary("finetune").at("losses");
   EXPECT_EQ(whole.size(), 4u);
+  world().barrier();  // all have read it
   if (world().rank() == 0) fs::remove(folder_ / "run/finetune/done.json");
   world().barrier();
   run({"finetune.steps=4", "finetune.batch_size=4"}, options);
