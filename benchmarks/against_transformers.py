@@ -12,12 +12,13 @@ import os
 import pathlib
 import random
 import statistics
-import subprocess
 import sys
 
 import torch
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
+
+from worker import Worker
 
 root = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,36 +41,12 @@ rows_file = "/tmp/efface-benchmark-rows-%d.safetensors" % os.getpid()
 save_file({"ids": torch.tensor(ids[: sum(lengths)]), "lengths": torch.tensor(lengths), "prompts": torch.tensor(prompts)},
           rows_file)
 
-environment = dict(os.environ, OMP_WAIT_POLICY="passive", OMPI_MCA_mpi_yield_when_idle="1",
-                   OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-
-
-def start(command, threads):
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                            env=dict(environment, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads)))
-
-
-def ask(worker, command=None):
-    if command:
-        worker.stdin.write(command + "\n")
-        worker.stdin.flush()
-    while True:
-        line = worker.stdout.readline()
-        if not line:
-            sys.exit("a worker ended early")
-        if line.startswith("{"):
-            return json.loads(line)
-
-
 own_threads = max(1, arguments.threads // arguments.ranks)
-launcher = ["mpirun", "-n", str(arguments.ranks), "--bind-to", "none"] if arguments.ranks > 1 else []
 workers = {
-    "efface": start(launcher + [arguments.program, arguments.model, rows_file, arguments.dtype], own_threads),
-    "reference": start([sys.executable, str(root / "benchmarks/reference_worker.py"), arguments.model, rows_file,
-                        arguments.dtype, str(arguments.threads)], arguments.threads),
+    "efface": Worker([arguments.program, arguments.model, rows_file, arguments.dtype], own_threads, arguments.ranks),
+    "reference": Worker([sys.executable, str(root / "benchmarks/reference_worker.py"), arguments.model, rows_file,
+                         arguments.dtype, str(arguments.threads)], arguments.threads),
 }
-for worker in workers.values():
-    ask(worker)
 
 # Multiply-adds that cannot be avoided, counted on real tokens (not on padding).
 config = json.loads((pathlib.Path(arguments.model) / "config.json").read_text())
@@ -89,14 +66,13 @@ work = {
 seconds = {name: {command: [] for command in work} for name in workers}
 for command in work:  # one round to warm both
     for worker in workers.values():
-        ask(worker, command)
+        worker.ask(command)
 for _ in range(arguments.rounds):
     for command in work:
         for name, worker in workers.items():
-            seconds[name][command].append(ask(worker, command)["seconds"])
+            seconds[name][command].append(worker.ask(command)["seconds"])
 for worker in workers.values():
-    worker.stdin.close()
-    worker.wait()
+    worker.close()
 os.unlink(rows_file)
 
 median = {name: {c: statistics.median(v) for c, v in rows.items()} for name, rows in seconds.items()}

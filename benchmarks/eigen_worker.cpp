@@ -3,58 +3,41 @@
 //   eigen_worker MATRICES.safetensors     names on stdin: one solve each, a line of JSON on stdout. On one
 //   rank
 //                                         by LAPACK, on several by ScaLAPACK, the matrix in block rows.
-#include <chrono>
 #include <cstdio>
-#include <iostream>
 #include <string>
 
+#include "benchmarks/worker.hpp"
 #include "core/storage/safetensors.hpp"
-#include "distributed/communicator.hpp"
 #include "distributed/eigensolver.hpp"
 #include "distributed/error.hpp"
-#include "distributed/memory.hpp"
 #include "distributed/mesh.hpp"
 #include "distributed/threads.hpp"
 
 namespace efface {
 namespace {
 
-int serve(int argc, char** argv, const Communicator& world) {
+void serve(int argc, char** argv, const Communicator& world) {
   if (argc != 2) throw Error(ErrorClass::usage, "eigen_worker MATRICES.safetensors");
+  set_threads(world);
   const auto file = SafetensorsReader::open_file(argv[1]);
-  const bool root = world.rank() == 0;
-  if (root) std::cout << "{\"ready\": true}" << std::endl;
-  for (;;) {
-    std::string name;
-    if (root) std::getline(std::cin, name);
-    name = world.broadcast(name, 0);
-    if (name.empty()) return 0;
+  serve_commands(world, [&](const std::string& name) {
     const at::Tensor matrix = file.read(name);
     BlockRows rows = make_block_rows(matrix.size(0), world);
     rows.local.copy_(matrix.narrow(0, rows.offset, rows.rows()));
-    world.barrier();
-    const auto started = std::chrono::steady_clock::now();
-    const Eigenpairs pairs = world.size() == 1 ? solve_lapack(matrix) : solve_scalapack(rows);
-    const double mine = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-    const double seconds = world.all_reduce(mine, Reduction::max);
-    if (root)
-      std::printf("{\"seconds\": %.6f, \"residual\": %.3g, \"orthogonality\": %.3g}\n", seconds,
-                  pairs.residual, pairs.orthogonality),
-          std::fflush(stdout);
-  }
+    Eigenpairs pairs;
+    const double seconds =
+        timed(world, [&] { pairs = world.size() == 1 ? solve_lapack(matrix) : solve_scalapack(rows); });
+    if (world.rank() != 0) return;
+    std::printf("{\"seconds\": %.6f, \"residual\": %.3g, \"orthogonality\": %.3g}\n", seconds, pairs.residual,
+                pairs.orthogonality);
+    std::fflush(stdout);
+  });
 }
 
 }  // namespace
 }  // namespace efface
 
 int main(int argc, char** argv) {
-  efface::keep_freed_memory();
-  efface::MpiSession session(&argc, &argv);
-  try {
-    efface::set_threads(session.world());
-    return efface::serve(argc, argv, session.world());
-  } catch (const std::exception& error) {
-    std::cerr << "eigen_worker: error: " << error.what() << "\n";
-    efface::MpiSession::abort(1);
-  }
+  return efface::run_worker(argc, argv, "eigen_worker",
+                            [&](const efface::Communicator& world) { efface::serve(argc, argv, world); });
 }

@@ -5,18 +5,15 @@
 
 #include <ATen/ATen.h>
 
-#include <chrono>
 #include <cstdio>
-#include <iostream>
 #include <string>
 
+#include "benchmarks/worker.hpp"
 #include "core/model/transformer.hpp"
 #include "core/storage/safetensors.hpp"
 #include "core/subspace/covariance.hpp"
 #include "core/unlearn/trainer.hpp"
-#include "distributed/communicator.hpp"
 #include "distributed/error.hpp"
-#include "distributed/memory.hpp"
 #include "distributed/mesh.hpp"
 
 namespace efface {
@@ -124,38 +121,23 @@ class Worker {
   bool answers_only_ = false;
 };
 
-int serve(int argc, char** argv, const Communicator& world) {
+void serve(int argc, char** argv, const Communicator& world) {
   if (argc != 4) throw Error(ErrorClass::usage, "step_worker MODEL ROWS.safetensors fp32|bf16");
   const Mesh mesh = make_mesh(world, 1, 0);
   Worker worker(argv[1], argv[2], std::string(argv[3]) == "bf16" ? at::kBFloat16 : at::kFloat, mesh);
-  if (mesh.is_root()) std::cout << "{\"ready\": true}" << std::endl;
   std::string warmed;
-  for (;;) {
-    std::string command;
-    if (mesh.is_root()) std::getline(std::cin, command);
-    command = world.broadcast(command, 0);
-    if (command.empty()) return 0;
+  serve_commands(world, [&](const std::string& command) {
     if (command != warmed && command.rfind("lora", 0) == 0) worker(command);  // a new trainer: not timed
     warmed = command;
-    world.barrier();
-    const auto started = std::chrono::steady_clock::now();
-    worker(command);
-    double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-    seconds = world.all_reduce(seconds, Reduction::max) / (command == "product" ? 50 : 1);
+    const double seconds = timed(world, [&] { worker(command); }) / (command == "product" ? 50 : 1);
     if (mesh.is_root()) std::printf("{\"seconds\": %.6f}\n", seconds), std::fflush(stdout);
-  }
+  });
 }
 
 }  // namespace
 }  // namespace efface
 
 int main(int argc, char** argv) {
-  efface::keep_freed_memory();
-  efface::MpiSession session(&argc, &argv);
-  try {
-    return efface::serve(argc, argv, session.world());
-  } catch (const std::exception& error) {
-    std::cerr << "step_worker: error: " << error.what() << "\n";
-    efface::MpiSession::abort(1);
-  }
+  return efface::run_worker(argc, argv, "step_worker",
+                            [&](const efface::Communicator& world) { efface::serve(argc, argv, world); });
 }

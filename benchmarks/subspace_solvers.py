@@ -8,17 +8,16 @@ in fp64. Sides take turns; the table gives medians and the median of the ratios 
 own proof, residual and orthogonality, which the others do not give.
 """
 import argparse
-import json
 import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
 import torch
 from safetensors.torch import save_file
+
+from worker import Worker
 
 root = pathlib.Path(__file__).resolve().parent.parent
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,33 +43,13 @@ matrices = {str(n): second_moment(n) for n in arguments.sizes}
 with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, "matrices.safetensors")
     save_file(matrices, file)
-    threads = str(max(1, arguments.threads // arguments.ranks))
-    environment = dict(os.environ, OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads, OMP_WAIT_POLICY="passive",
-                       OMPI_MCA_mpi_yield_when_idle="1", OMPI_ALLOW_RUN_AS_ROOT="1",
-                       OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    launcher = ["mpirun", "-n", str(arguments.ranks), "--bind-to", "none"] if arguments.ranks > 1 else []
-    worker = subprocess.Popen(launcher + [arguments.program, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              text=True, env=environment)
-
-    def reply():
-        while True:
-            line = worker.stdout.readline()
-            if not line:
-                sys.exit("the worker ended early")
-            if line.startswith("{"):
-                return json.loads(line)
-
-    def efface(name):
-        worker.stdin.write(name + "\n")
-        worker.stdin.flush()
-        return reply()
+    worker = Worker([arguments.program, file], max(1, arguments.threads // arguments.ranks), arguments.ranks)
 
     def timed(call):
         begin = time.perf_counter()
         call()
         return time.perf_counter() - begin
 
-    reply()
     ways = {"eigh": lambda c: torch.linalg.eigh(c)}
     if not arguments.skip_svd:
         ways["svd"] = lambda c: torch.linalg.svd(c.float())
@@ -78,10 +57,10 @@ with tempfile.TemporaryDirectory() as folder:
     print("| n | efface s | residual | orthogonality | " + " | ".join(f"{way} s | ratio" for way in ways) + " |")
     print("|---" * (4 + 2 * len(ways)) + "|")
     for name, matrix in matrices.items():
-        efface(name)  # to warm it
+        worker.ask(name)  # to warm it
         own, proof, others, ratios = [], None, {w: [] for w in ways}, {w: [] for w in ways}
         for _ in range(arguments.rounds):
-            proof = efface(name)
+            proof = worker.ask(name)
             own.append(proof["seconds"])
             for way, call in ways.items():
                 others[way].append(timed(lambda: call(matrix)))
@@ -89,5 +68,4 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"| {name} | {statistics.median(own):.3f} | {proof['residual']:.1e} | {proof['orthogonality']:.1e} | "
               + " | ".join(f"{statistics.median(others[w]):.3f} | {statistics.median(ratios[w]):.2f}" for w in ways)
               + " |", flush=True)
-    worker.stdin.close()
-    worker.wait()
+    worker.close()

@@ -33,7 +33,7 @@ std::string control_group() {
 
 int64_t left_on_node() {
   int64_t left = std::numeric_limits<int64_t>::max();
-  if (const int64_t free = number_in("/proc/meminfo", "MemAvailable:"); free >= 0) left = free * 1024;
+  if (const int64_t free = system_memory("MemAvailable"); free > 0) left = free;
   const std::string group = control_group();
   const int64_t limit = number_in(group + "/memory.max"), used = number_in(group + "/memory.current");
   // Files that are cached count as used, but make way.
@@ -43,6 +43,10 @@ int64_t left_on_node() {
 }
 
 }  // namespace
+
+int64_t system_memory(const std::string& field) {
+  return std::max<int64_t>(0, number_in("/proc/meminfo", field + ":")) * 1024;
+}
 
 int64_t available_memory(const Communicator& world) {
   const int64_t mine = left_on_node() / place_on_node(world).size;

@@ -77,8 +77,7 @@ CovarianceAccumulator::CovarianceAccumulator(const ModelConfig& config, const Me
   state_->mesh = mesh;
   state_->options = options;
   for (const InputId& id : inputs) {
-    const bool capped = options.norm_cap > 0 && std::find(options.capped.begin(), options.capped.end(),
-                                                          id.input) != options.capped.end();
+    const bool capped = options.caps(id.input);
     state_->inputs.try_emplace(id, id, input_width(id.input, config), capped, mesh.tensor);
     state_->sampling |= capped;
   }

@@ -17,6 +17,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -33,6 +34,10 @@ struct CovarianceOptions {
   double norm_cap = 0;     ///< > 0: tokens longer than norm_cap x median are scaled down to it
   std::vector<Input> capped = {Input::down};  ///< inputs the cap applies to
   int64_t cap_sample = 4096;  ///< the median is over this many first counted tokens, in global order
+
+  bool caps(Input input) const {
+    return norm_cap > 0 && std::find(capped.begin(), capped.end(), input) != capped.end();
+  }
 };
 
 /// One input's result. Matrices are global sums over data ranks, block rows over the tensor group, fp64; the

@@ -10,12 +10,17 @@ namespace {
 
 constexpr int64_t kSpectrumPoints = 64;
 
+// v^T C v for every column v.
+at::Tensor energy_along(const at::Tensor& vectors, const at::Tensor& c) {
+  return (c.matmul(vectors) * vectors).sum(0);
+}
+
 // tr(P C P) / tr C. With v_i orthonormal, tr(P^2 C) = tr C - sum (2 w_i - w_i^2) v_i^T C v_i.
 double residual_energy(const Basis& basis, const at::Tensor& c) {
   const double total = c.diagonal().sum().item<double>();
   if (!basis.vectors.defined() || !(total > 0)) return 1;
   const at::Tensor vectors = basis.vectors.to(at::kDouble);
-  const at::Tensor along = (c.matmul(vectors) * vectors).sum(0);
+  const at::Tensor along = energy_along(vectors, c);
   if (basis.complement) return along.sum().item<double>() / total;
   const at::Tensor w = basis.weights.to(at::kDouble);
   return 1 - ((2 * w - w * w) * along).sum().item<double>() / total;
@@ -35,7 +40,7 @@ nlohmann::json conclude(const Covariance& covariance, const Eigenpairs& pairs, c
   const at::Tensor values = pairs.values.clamp_min(0);
   const int64_t k = choose_rank(values, options.rank, input_name(covariance.id),
                                 options.rank.kind == RankRule::Kind::heldout && heldout.defined()
-                                    ? (heldout.matmul(pairs.vectors) * pairs.vectors).sum(0)
+                                    ? energy_along(pairs.vectors, heldout)
                                     : at::Tensor());
   const Basis basis =
       make_basis(covariance.id, values, pairs.vectors, k, options.projector, covariance.sink_mean);

@@ -18,12 +18,6 @@ std::string gib_text(int64_t bytes) {
   return text;
 }
 
-int64_t tokens_of(const RetainPass& pass) {
-  int64_t tokens = 0;
-  for (const auto& row : pass.rows) tokens += static_cast<int64_t>(row.ids.size());
-  return tokens;
-}
-
 /// Hidden states at one boundary, a dataset a pass. The tensor group's first rank has the file.
 class BoundaryStates {
  public:
@@ -99,10 +93,8 @@ CovarianceMemory covariance_memory(const ModelConfig& config, const Mesh& mesh,
     const int64_t n = input_width(id.input, config);
     const auto [begin, end] = even_range(n, 0, mesh.tensor_size());  // the first rank's share is the largest
     const int64_t elements = (end - begin) * n;
-    const bool capped = options.norm_cap > 0 && std::find(options.capped.begin(), options.capped.end(),
-                                                          id.input) != options.capped.end();
     int64_t bytes = matrices * (elements * 8 + kFewestTokens * n * 4);
-    if (capped) bytes += (options.cap_sample + largest_pass) * n * value;
+    if (options.caps(id.input)) bytes += (options.cap_sample + largest_pass) * n * value;
     if (memory.of_layers.empty() || memory.of_layers.back().first != id.layer)
       memory.of_layers.emplace_back(id.layer, 0);
     memory.of_layers.back().second += bytes;
@@ -142,7 +134,7 @@ std::vector<std::vector<InputId>> groups_within(const CovarianceMemory& memory,
 
 int64_t stream_work(const std::vector<std::vector<InputId>>& groups, const std::vector<RetainPass>& passes) {
   int64_t tokens = 0;
-  for (const auto& pass : passes) tokens += tokens_of(pass);
+  for (const auto& pass : passes) tokens += token_count(pass.rows);
   return groups.empty() ? 0 : tokens * (groups.back().back().layer + 1);
 }
 

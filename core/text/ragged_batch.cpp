@@ -40,6 +40,12 @@ uint64_t TokenRow::row_id() const {
   return hash;
 }
 
+int64_t token_count(const std::vector<TokenRow>& rows) {
+  int64_t tokens = 0;
+  for (const TokenRow& row : rows) tokens += static_cast<int64_t>(row.ids.size());
+  return tokens;
+}
+
 RaggedBatch make_batch(const std::vector<TokenRow>& rows, at::Device device) {
   RaggedBatch batch;
   batch.offsets = {0};

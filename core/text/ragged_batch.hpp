@@ -34,6 +34,9 @@ struct RaggedBatch {
   int64_t labels() const { return label_offsets.empty() ? 0 : label_offsets.back(); }
 };
 
+/// Tokens of all rows together.
+int64_t token_count(const std::vector<TokenRow>& rows);
+
 /// No rows is a batch too: all tensors empty, offsets {0}. Empty rows throw Error(data).
 RaggedBatch make_batch(const std::vector<TokenRow>& rows, at::Device device = at::kCPU);
 

@@ -1,38 +1,22 @@
 // GradDiff (Liu et al. 2022): L = -gamma * mean over forget rows of NLL + alpha * retain term.
 #include "core/unlearn/descriptions.hpp"
-#include "core/unlearn/retain_term.hpp"
+#include "core/unlearn/forget_and_retain.hpp"
 
 namespace efface {
 namespace {
 
-class GradDiff : public Method {
+class GradDiff : public ForgetAndRetain {
  public:
   GradDiff(const MethodArgs& args, const MethodChoices& choices)
-      : gamma_(args.at("gamma")), retain_(args, choices) {}
+      : ForgetAndRetain(RowRole::forget, args, choices) {}
 
   std::string name() const override { return "GradDiff"; }
-  TrainedParameters trains() const override { return TrainedParameters::lora; }
-  std::vector<RowRole> roles() const override { return retain_.roles_with(RowRole::forget); }
-  std::vector<std::string> parts() const override { return {"forget", "retain"}; }
-  std::map<RowRole, ReferenceNeeds> needs() const override {
-    std::map<RowRole, ReferenceNeeds> needs;
-    retain_.add_needs(needs);
-    return needs;
-  }
 
-  LossParts loss(const Transformer& model, const StepBatch& batch,
-                 const ReferenceCache& reference) const override {
-    const RowScores rows(model, batch);
-    LossSum loss;
-    if (const auto nll = rows.mean_nll(RowRole::forget); nll.defined())
-      loss.add("forget", gamma_, -nll, batch.global_rows.at(RowRole::forget));
-    retain_.add(loss, rows, batch, reference);
-    return loss.take();
+ protected:
+  at::Tensor forget_loss(const RowScores& rows, const ReferenceCache&) const override {
+    const auto nll = rows.mean_nll(RowRole::forget);
+    return nll.defined() ? -nll : nll;
   }
-
- private:
-  double gamma_;
-  RetainTerm retain_;
 };
 
 }  // namespace
@@ -41,12 +25,8 @@ MethodDescription describe_grad_diff() {
   MethodDescription method;
   method.name = "GradDiff";
   method.summary = "raises the NLL of the forget answers, lowers that of retain rows";
-  method.defaults = {{"gamma", 1}};
-  method.help = {{"gamma", "weight of the forget term"}};
-  RetainTerm::describe(method);
-  method.make = [](const MethodArgs& args, const MethodChoices& choices, LayerWindow) {
-    return std::make_unique<GradDiff>(args, choices);
-  };
+  describe_forget_and_retain(method, 1, "weight of the forget term");
+  method.make = make_without_window<GradDiff>;
   return method;
 }
 

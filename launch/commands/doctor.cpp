@@ -6,13 +6,13 @@
 #include <torch/version.h>
 
 #include <chrono>
-#include <fstream>
 #include <iomanip>
 #include <iostream>
 #include <sstream>
 #include <thread>
 
 #include "distributed/error.hpp"
+#include "distributed/memory.hpp"
 #include "distributed/threads.hpp"
 #include "launch/commands/command.hpp"
 
@@ -25,16 +25,7 @@ int allowed_cores() {
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0;
 }
 
-/// GiB of "MemTotal:", "MemAvailable:"; 0 where the system does not say.
-double memory_gib(const std::string& field) {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  for (double kib = 0; file >> name;) {
-    if (name == field && file >> kib) return kib / (1 << 20);
-    file.ignore(256, '\n');
-  }
-  return 0;
-}
+double memory_gib(const std::string& field) { return static_cast<double>(system_memory(field)) / (1 << 30); }
 
 /// GFLOP/s of a square matrix product, the best of a few repetitions.
 double product_rate(at::ScalarType dtype, at::Device device) {
@@ -80,8 +71,8 @@ void examine(const CommandLine& line) {
   say("cores", std::to_string(cores) + ", of which this process may use " + std::to_string(allowed));
   say("threads", std::to_string(threads.threads) + " a rank");
   std::ostringstream memory;
-  memory << std::fixed << std::setprecision(1) << memory_gib("MemAvailable:") << " GiB free of "
-         << memory_gib("MemTotal:") << " GiB";
+  memory << std::fixed << std::setprecision(1) << memory_gib("MemAvailable") << " GiB free of "
+         << memory_gib("MemTotal") << " GiB";
   say("memory", memory.str());
   say("ranks", std::to_string(line.world.size()) + " (" + line.world.backend_name() + ")");
   say("MPI", mpi_version());
@@ -104,7 +95,7 @@ void examine(const CommandLine& line) {
     sum = line.world.all_reduce(1.0);
     say("all_reduce", sum == line.world.size() ? "works over all ranks" : "WRONG over all ranks");
   }
-  if (memory_gib("MemAvailable:") < 4)
+  if (memory_gib("MemAvailable") < 4)
     warnings.push_back("less than 4 GiB of memory is free; the quickstart needs about 3");
   if (!line.is_root()) return;
   for (const auto& [what, found] : findings) std::cout << std::left << std::setw(12) << what << found << "\n";

@@ -85,18 +85,8 @@ void add_passes(const Mesh& mesh, const std::vector<TokenRow>& rows, bool heldou
 /// Most tokens of one data rank in one pass.
 int64_t largest_pass(const Mesh& mesh, const std::vector<RetainPass>& passes) {
   int64_t largest = 0;
-  for (const auto& pass : passes) {
-    int64_t tokens = 0;
-    for (const auto& row : pass.rows) tokens += static_cast<int64_t>(row.ids.size());
-    largest = std::max(largest, tokens);
-  }
+  for (const auto& pass : passes) largest = std::max(largest, token_count(pass.rows));
   return mesh.world.all_reduce(largest, Reduction::max);
-}
-
-int64_t tokens_of(const std::vector<TokenRow>& rows) {
-  int64_t tokens = 0;
-  for (const auto& row : rows) tokens += static_cast<int64_t>(row.ids.size());
-  return tokens;
 }
 
 nlohmann::json describe(const Covariance& covariance) {
@@ -171,7 +161,7 @@ nlohmann::json run(Workspace& work) {
           {"bytes_with_all_layers", memory.all()},
           {"bytes_budget", budget},
           {"tokens_per_second",
-           static_cast<double>(tokens_of(rows) + tokens_of(heldout)) / std::max(1e-9, seconds)}};
+           static_cast<double>(token_count(rows) + token_count(heldout)) / std::max(1e-9, seconds)}};
 }
 
 std::string line(const nlohmann::json& summary) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/subspace/covariance.hpp"
 #include "core/unlearn/trainer.hpp"
 #include "distributed/philox.hpp"
 #include "tests/support/world.hpp"
@@ -101,12 +102,6 @@ inline Projector random_projector(const InputId& id, int64_t n, int64_t k, const
   return Projector(make_basis(id, values, vectors, k, {}), mesh, dtype);
 }
 
-inline int64_t input_size(const ModelConfig& config, Input input) {
-  return input == Input::down ? config.intermediate_size
-         : input == Input::o  ? config.heads * config.head_dim
-                              : config.hidden_size;
-}
-
 struct TinyOptions {
   std::string method = "NSRU";
   MethodArgs args;
@@ -144,7 +139,7 @@ struct TinyRun {
     std::map<InputId, Projector> projectors;
     if (options.project)
       for (const InputId& id : inputs_of(trained)) {
-        const int64_t n = input_size(model.config(), id.input);
+        const int64_t n = input_width(id.input, model.config());
         projectors.emplace(id, random_projector(id, n, n / 3, mesh, options.dtype));
       }
     references = ReferenceCache::build(folder, model, pool, *method);

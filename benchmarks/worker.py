@@ -1,0 +1,35 @@
+"""A benchmark's worker as a process: commands on its standard input, a line of JSON each on its standard output."""
+import json
+import os
+import subprocess
+import sys
+
+
+class Worker:
+    """Started at once; `ranks` ranks with `threads` threads each. Ready when the constructor returns."""
+
+    def __init__(self, command, threads, ranks=1):
+        environment = dict(os.environ, OMP_WAIT_POLICY="passive", OMPI_MCA_mpi_yield_when_idle="1",
+                           OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                           OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+        launcher = ["mpirun", "-n", str(ranks), "--bind-to", "none"] if ranks > 1 else []
+        self.process = subprocess.Popen([*launcher, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env=environment)
+        self.reply()
+
+    def reply(self):
+        while True:
+            line = self.process.stdout.readline()
+            if not line:
+                sys.exit("a worker ended early")
+            if line.startswith("{"):
+                return json.loads(line)
+
+    def ask(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.reply()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
