@@ -13,12 +13,14 @@
 namespace efface {
 
 /// A file being written lives under a temporary name in the same folder and appears under its own by close();
-/// without close() nothing is left behind. Every dataset carries a CRC-32C of its bytes (attribute "crc32c")
-/// that read() checks. bfloat16 is stored as uint16 with the attribute "dtype" = "bfloat16".
+/// without close() nothing is left behind. Every dataset carries a CRC-32C of each block of its rows, begun
+/// with its name, dtype and shape; every read checks the blocks it touches, so that a damaged file gives an
+/// error and never other values. bfloat16 is stored as uint16 with the attribute "dtype" = "bfloat16".
 /// Names are paths: "0.qkv/matrix" makes the group. Throws Error(storage) naming file and dataset.
 class Hdf5File {
  public:
   static Hdf5File create(const std::filesystem::path& file);
+  /// Throws Error(storage) for a file that is missing, damaged or of another format number.
   static Hdf5File open(const std::filesystem::path& file);
   void close();  ///< flush, fsync, rename. Throws where the disk is full; the old file is then untouched.
 
@@ -32,8 +34,10 @@ class Hdf5File {
   bool contains(const std::string& name) const;
   std::vector<std::string> list(const std::string& group = "/") const;
   at::Tensor read(const std::string& name) const;
-  /// Rows [begin, end) of a dataset, without reading the rest (its checksum is not checked then).
+  /// Rows [begin, end) of a dataset; reads and checks the blocks they lie in (about 256 KiB each).
   at::Tensor read_rows(const std::string& name, int64_t begin, int64_t end) const;
+  /// CRC-32C of a tensor's name, dtype, shape and the checksums of its blocks; the values are not read.
+  uint32_t checksum(const std::string& name) const;
   std::vector<int64_t> shape(const std::string& name) const;
   std::string read_text(const std::string& name) const;
   std::string attribute_text(const std::string& object, const std::string& key) const;

@@ -16,7 +16,7 @@ BasisWriter::BasisWriter(std::filesystem::path folder, const Communicator& world
 
 void BasisWriter::write(const Basis& basis) {
   const std::string name = input_name(basis.id);
-  if (!file_) file_ = Hdf5File::create(folder_ / file_name_);
+  if (!file_) file_ = std::make_shared<StoreFileWriter>(folder_ / file_name_);
   int64_t columns = -1;
   if (basis.vectors.defined()) {
     columns = basis.vectors.size(1);
@@ -29,16 +29,22 @@ void BasisWriter::write(const Basis& basis) {
                     {"n", basis.n},
                     {"k", basis.k},
                     {"columns", columns},
+                    {"eigenvalues", basis.eigenvalues.numel()},
                     {"complement", basis.complement}};
 }
 
 void BasisWriter::finish(const nlohmann::json& key) {
-  if (file_) file_->close();
+  const nlohmann::json mine = {{"inputs", entries_},
+                               {"files", file_ ? file_->close() : nlohmann::json::object()}};
   file_.reset();
-  nlohmann::json inputs = nlohmann::json::object();
-  for (int rank = 0; rank < world_.size(); ++rank)
-    inputs.update(nlohmann::json::parse(world_.broadcast(entries_.dump(), rank)));
-  if (world_.rank() == 0) write_manifest(folder_, make_manifest(kKind, key, std::move(inputs)));
+  nlohmann::json inputs = nlohmann::json::object(), files = nlohmann::json::object();
+  for (int rank = 0; rank < world_.size(); ++rank) {
+    const auto part = nlohmann::json::parse(world_.broadcast(mine.dump(), rank));
+    inputs.update(part.at("inputs"));
+    files.update(part.at("files"));
+  }
+  if (world_.rank() == 0)
+    write_manifest(folder_, make_manifest(kKind, key, std::move(inputs), std::move(files)));
   world_.barrier();
 }
 
@@ -51,10 +57,6 @@ BasisStore BasisStore::open(const std::filesystem::path& folder) {
 
 std::vector<InputId> BasisStore::inputs() const { return inputs_of_manifest(manifest_); }
 
-const nlohmann::json& BasisStore::entry(const InputId& id) const {
-  return manifest_entry(manifest_, folder_, id);
-}
-
 Basis BasisStore::read(const InputId& id) const { return read_part(id, 0, 1); }
 
 Basis BasisStore::read_slice(const InputId& id, const Mesh& mesh) const {
@@ -62,24 +64,25 @@ Basis BasisStore::read_slice(const InputId& id, const Mesh& mesh) const {
 }
 
 Basis BasisStore::read_part(const InputId& id, int rank, int size) const {
-  const nlohmann::json& entry = this->entry(id);
+  const ManifestEntry entry(manifest_, folder_, id);
   const std::string name = input_name(id);
-  const Hdf5File file = Hdf5File::open(folder_ / entry.at("file").get<std::string>());
+  const StoreFile file(manifest_, folder_, entry.text("file"));
   Basis basis;
   basis.id = id;
-  basis.n = entry.at("n");
-  basis.k = entry.at("k");
-  basis.complement = entry.at("complement");
-  basis.eigenvalues = file.read(name + "/eigenvalues");
-  const auto columns = entry.at("columns").get<int64_t>();
+  basis.n = entry.integer("n", 1, kLargestWidth);
+  basis.k = entry.integer("k", 0, basis.n);
+  basis.complement = entry.flag("complement");
+  basis.eigenvalues = file.read(name + "/eigenvalues", {entry.integer("eigenvalues", 0, basis.n)});
+  const int64_t columns = entry.integer("columns", -1, basis.n);
   if (columns < 0) return basis;
 
-  basis.weights = file.read(name + "/weights");
+  basis.weights = file.read(name + "/weights", {columns});
   const bool sharded = is_sharded(id.input);
-  const auto [begin, end] = even_range(sharded ? basis.n : columns, rank, size);
-  const at::Tensor rows =
-      size == 1 ? file.read(name + "/vectors") : file.read_rows(name + "/vectors", begin, end);
-  basis.vectors = sharded ? rows : rows.t();
+  const int64_t rows = sharded ? basis.n : columns;
+  const auto [begin, end] = even_range(rows, rank, size);
+  const at::Tensor vectors =
+      file.read_rows(name + "/vectors", {rows, sharded ? columns : basis.n}, begin, end);
+  basis.vectors = sharded ? vectors : vectors.t();
   if (!sharded) basis.weights = basis.weights.narrow(0, begin, end - begin);
   return basis;
 }

@@ -8,6 +8,7 @@ namespace efface {
 namespace {
 
 constexpr const char* kKind = "covariances";
+constexpr int64_t kMostTokens = std::numeric_limits<int64_t>::max();
 
 std::string file_name(int rank, int size) {
   return "covariance-" + std::to_string(rank) + "-of-" + std::to_string(size) + ".h5";
@@ -26,7 +27,7 @@ CovarianceWriter::CovarianceWriter(std::filesystem::path folder, const Mesh& mes
     : folder_(std::move(folder)), mesh_(mesh) {
   if (mesh.data_rank() != 0) return;
   std::filesystem::create_directories(folder_);
-  file_ = Hdf5File::create(folder_ / file_name(mesh.tensor_rank(), mesh.tensor_size()));
+  file_ = std::make_shared<StoreFileWriter>(folder_ / file_name(mesh.tensor_rank(), mesh.tensor_size()));
 }
 
 void CovarianceWriter::write(Covariance& covariance) {
@@ -48,11 +49,13 @@ void CovarianceWriter::write(Covariance& covariance) {
 }
 
 void CovarianceWriter::finish(const nlohmann::json& key) {
-  if (file_) file_->close();
+  const nlohmann::json mine = file_ ? file_->close() : nlohmann::json::object();
   file_.reset();
-  mesh_.world.barrier();
+  nlohmann::json files = nlohmann::json::object();
+  for (int rank = 0; rank < mesh_.world.size(); ++rank)
+    files.update(nlohmann::json::parse(mesh_.world.broadcast(mine.dump(), rank)));
   if (mesh_.is_root()) {
-    nlohmann::json manifest = make_manifest(kKind, key, std::move(entries_));
+    nlohmann::json manifest = make_manifest(kKind, key, std::move(entries_), std::move(files));
     manifest["tensor"] = mesh_.tensor_size();
     write_manifest(folder_, manifest);
   }
@@ -63,8 +66,10 @@ CovarianceStore CovarianceStore::open(const std::filesystem::path& folder) {
   CovarianceStore store;
   store.folder_ = folder;
   store.manifest_ = read_manifest(folder, kKind);
-  if (store.manifest_.value("tensor", 0) < 1)
-    throw Error(ErrorClass::storage, (folder / "manifest.json").string() + " does not say how it is sharded");
+  const auto& tensor = store.manifest_["tensor"];
+  if (!tensor.is_number_unsigned() || tensor < 1 || tensor != store.manifest_["files"].size())
+    throw Error(ErrorClass::storage, (folder / "manifest.json").string() + " does not say how it is sharded",
+                "delete the folder and run the stage again");
   return store;
 }
 
@@ -78,30 +83,29 @@ at::Tensor CovarianceStore::read_rows(const std::string& dataset, int64_t n, int
     const auto [first, last] = even_range(n, rank, size);
     const int64_t from = std::max(begin, first), to = std::min(end, last);
     if (from >= to) continue;
-    const Hdf5File file = Hdf5File::open(folder_ / file_name(rank, size));
-    const bool whole = from == first && to == last;  // then the checksum is checked
-    parts.push_back(whole ? file.read(dataset) : file.read_rows(dataset, from - first, to - first));
+    const StoreFile file(manifest_, folder_, file_name(rank, size));
+    parts.push_back(file.read_rows(dataset, {last - first, n}, from - first, to - first));
   }
   return at::cat(parts).to(at::kDouble);
 }
 
 Covariance CovarianceStore::read(const InputId& id, const Mesh& mesh) const {
-  const nlohmann::json& entry = manifest_entry(manifest_, folder_, id);
+  const ManifestEntry entry(manifest_, folder_, id);
   const std::string name = input_name(id);
-  const auto n = entry.at("n").get<int64_t>();
+  const int64_t n = entry.integer("n", 1, kLargestWidth);
   const auto [begin, end] = even_range(n, mesh.tensor_rank(), mesh.tensor_size());
   Covariance covariance;
   covariance.id = id;
-  covariance.tokens = entry.at("tokens");
-  covariance.heldout_tokens = entry.at("heldout_tokens");
-  covariance.norm_cap = entry.at("norm_cap");
-  covariance.top_token_share = entry.at("top_token_share");
+  covariance.tokens = entry.integer("tokens", 0, kMostTokens);
+  covariance.heldout_tokens = entry.integer("heldout_tokens", 0, kMostTokens);
+  covariance.norm_cap = entry.number("norm_cap");
+  covariance.top_token_share = entry.number("top_token_share");
   covariance.matrix = {n, begin, read_rows(name + "/matrix", n, begin, end), mesh.tensor};
   if (covariance.heldout_tokens > 0)
     covariance.heldout = {n, begin, read_rows(name + "/heldout", n, begin, end), mesh.tensor};
-  if (entry.at("sink_mean").get<bool>())
+  if (entry.flag("sink_mean"))
     covariance.sink_mean =
-        Hdf5File::open(folder_ / file_name(0, manifest_.at("tensor"))).read(name + "/sink_mean");
+        StoreFile(manifest_, folder_, file_name(0, manifest_.at("tensor"))).read(name + "/sink_mean", {n});
   return covariance;
 }
 

@@ -5,20 +5,23 @@
 // Bases: each rank that solved some writes bases-<world rank>.h5 with "<input>/vectors" fp32, [n, m] for
 // sharded inputs and [m, n] (transposed) for replicated ones, so that a tensor rank's part is consecutive
 // rows of the dataset; "<input>/weights" [m] fp32 and "<input>/eigenvalues" [n] fp64.
+//
+// What is read is what was written, to the bit, or Error(storage) naming the file: missing, cut short,
+// damaged, of another run, or not what the manifest says of it (store_manifest.hpp).
 #pragma once
 
 #include <filesystem>
-#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <vector>
 
-#include "core/storage/hdf5_file.hpp"
 #include "core/subspace/covariance.hpp"
 #include "core/subspace/projector.hpp"
 #include "distributed/mesh.hpp"
 
 namespace efface {
+
+class StoreFileWriter;  // store_manifest.hpp
 
 /// One folder of covariances, some inputs at a time; nothing is there to read before finish().
 class CovarianceWriter {
@@ -33,7 +36,7 @@ class CovarianceWriter {
  private:
   std::filesystem::path folder_;
   Mesh mesh_;
-  std::optional<Hdf5File> file_;  // on data rank 0
+  std::shared_ptr<StoreFileWriter> file_;  // on data rank 0
   nlohmann::json entries_ = nlohmann::json::object();
 };
 
@@ -66,7 +69,7 @@ class BasisWriter {
   std::filesystem::path folder_;
   Communicator world_;
   std::string file_name_;
-  std::optional<Hdf5File> file_;
+  std::shared_ptr<StoreFileWriter> file_;
   nlohmann::json entries_ = nlohmann::json::object();
 };
 
@@ -82,7 +85,6 @@ class BasisStore {
   Basis read_slice(const InputId& id, const Mesh& mesh) const;
 
  private:
-  const nlohmann::json& entry(const InputId& id) const;
   Basis read_part(const InputId& id, int rank, int size) const;
 
   std::filesystem::path folder_;

@@ -1,5 +1,8 @@
 #include "core/storage/hdf5_file.hpp"
 
+#include <set>
+
+#include "core/storage/hdf5_handle.hpp"
 #include "core/storage/run_directory.hpp"
 #include "distributed/error.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -163,19 +166,120 @@ TEST(Hdf5File, EveryDamagedByteOfADatasetIsFoundAndItsNameTold) {
   }
 }
 
+TEST(Hdf5File, RowsAreCheckedByTheBlocksTheyLieIn) {
+  TemporaryFolder folder;
+  const at::Tensor whole = at::arange(3 << 16, at::kInt).view({3 << 10, 64});  // 256 bytes a row, 3 blocks
+  Hdf5File file = Hdf5File::create(folder / "a.h5");
+  file.write("x", whole);
+  file.close();
+  const std::string bytes = read_bytes(folder / "a.h5");
+  const size_t position = bytes.find(std::string(static_cast<const char*>(whole.data_ptr()), whole.nbytes()));
+  ASSERT_NE(position, std::string::npos);
+  std::string damaged = bytes;
+  damaged[position + 1500 * 256 + 7] ^= 4;
+  write_bytes(folder / "a.h5", damaged);
+  const Hdf5File back = Hdf5File::open(folder / "a.h5");
+  EXPECT_TRUE(at::equal(back.read_rows("x", 3, 1024), whole.slice(0, 3, 1024)));
+  EXPECT_TRUE(at::equal(back.read_rows("x", 2048, 3000), whole.slice(0, 2048, 3000)));
+  for (const auto& [begin, end] : {std::pair{1500, 1501}, {1024, 1025}, {2047, 2048}, {1000, 3000}})
+    EXPECT_NE(message_of([&] { back.read_rows("x", begin, end); }).find("a.h5: x:"), std::string::npos)
+        << begin;
+  EXPECT_NE(message_of([&] { back.read("x"); }), "");
+}
+
+TEST(Hdf5File, EveryRangeOfRowsComesBackWhateverTheBlocks) {
+  TemporaryFolder folder;
+  std::map<std::string, at::Tensor> tensors{{"wide", at::arange(5 * 70'000, at::kFloat).view({5, 70'000})},
+                                            {"narrow", at::arange(70'000, at::kDouble)},
+                                            {"even", at::arange(4 << 15, at::kLong).view({4, 1 << 15})}};
+  Hdf5File file = Hdf5File::create(folder / "a.h5");
+  for (const auto& [name, tensor] : tensors) file.write(name, tensor);
+  file.close();
+  const Hdf5File back = Hdf5File::open(folder / "a.h5");
+  for (const auto& [name, tensor] : tensors) {
+    const int64_t rows = tensor.size(0), step = std::max<int64_t>(1, rows / 7);
+    for (int64_t begin = 0; begin <= rows; begin += step)
+      for (int64_t end = begin; end <= rows; end += step)
+        EXPECT_TRUE(at::equal(back.read_rows(name, begin, end), tensor.slice(0, begin, end)))
+            << name << " " << begin << " " << end;
+  }
+}
+
+TEST(Hdf5File, ADatasetIsKnownByItsNameDtypeAndShape) {
+  TemporaryFolder folder;
+  const std::vector<std::pair<std::string, at::Tensor>> tensors{{"x", at::ones({4})},
+                                                                {"y", at::ones({4})},
+                                                                {"x", at::ones({2, 2})},
+                                                                {"x", at::ones({4}, at::kInt)},
+                                                                {"x", at::zeros({4})}};
+  std::set<uint32_t> checksums;
+  for (const auto& [name, tensor] : tensors) {
+    Hdf5File file = Hdf5File::create(folder / "a.h5");
+    file.write(name, tensor);
+    const uint32_t checksum = file.checksum(name);
+    file.close();
+    EXPECT_EQ(Hdf5File::open(folder / "a.h5").checksum(name), checksum);
+    checksums.insert(checksum);
+  }
+  EXPECT_EQ(checksums.size(), tensors.size());
+}
+
+TEST(Hdf5File, DatasetsThatSwappedNamesAndAttributesThatLieAreFound) {
+  TemporaryFolder folder;
+  Hdf5File file = Hdf5File::create(folder / "a.h5");
+  file.write("x", at::ones({4}).to(at::kHalf));
+  file.write("y", at::zeros({4}).to(at::kHalf));
+  file.write("z", at::zeros({4}).to(at::kHalf));
+  file.close();
+  {
+    const Hdf5Handle raw(H5Fopen((folder / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose);
+    H5Lmove(raw, "x", raw, "t", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lmove(raw, "y", raw, "x", H5P_DEFAULT, H5P_DEFAULT);
+    H5Lmove(raw, "t", raw, "y", H5P_DEFAULT, H5P_DEFAULT);
+    H5Adelete_by_name(raw, "z", "dtype", H5P_DEFAULT);
+    const Hdf5Handle type(H5Tcopy(H5T_C_S1), H5Tclose), space(H5Screate(H5S_SCALAR), H5Sclose);
+    H5Tset_size(type, 8);
+    const Hdf5Handle attribute(
+        H5Acreate_by_name(raw, "z", "dtype", type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    H5Awrite(attribute, type, "bfloat16");
+  }
+  const Hdf5File back = Hdf5File::open(folder / "a.h5");
+  for (const std::string name : {"x", "y", "z"}) {
+    EXPECT_NE(message_of([&] { back.read(name); }).find(": " + name + ": is damaged"), std::string::npos);
+    EXPECT_NE(message_of([&] { back.read_rows(name, 1, 2); }).find("is damaged"), std::string::npos);
+    EXPECT_NE(message_of([&] { back.read_rows(name, 1, 1); }).find("is damaged"), std::string::npos);
+  }
+}
+
+TEST(Hdf5File, AFileOfAnotherFormatIsRefusedWithARemedy) {
+  TemporaryFolder folder;
+  {
+    const Hdf5Handle raw(H5Fcreate((folder / "a.h5").c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT),
+                         H5Fclose);
+  }
+  EXPECT_NE(message_of([&] { Hdf5File::open(folder / "a.h5"); }).find("a.h5: was written by another version"),
+            std::string::npos);
+}
+
 TEST(Hdf5File, NoDamageAnywhereGivesWrongNumbers) {
   TemporaryFolder folder;
   const at::Tensor tensor = at::arange(32, at::kFloat);
   Hdf5File file = Hdf5File::create(folder / "a.h5");
   file.write("x", tensor);
+  file.write_attribute("x", "row_begin", int64_t{77});
+  file.write("t", std::string("a text"));
   file.close();
   const std::string bytes = read_bytes(folder / "a.h5");
-  for (size_t i = 0; i < bytes.size(); i += 5) {
+  for (size_t i = 0; i < bytes.size(); ++i) {
     std::string damaged = bytes;
     damaged[i] ^= 0x10;
     write_bytes(folder / "a.h5", damaged);
     try {
-      EXPECT_TRUE(at::equal(Hdf5File::open(folder / "a.h5").read("x"), tensor)) << "byte " << i;
+      const Hdf5File back = Hdf5File::open(folder / "a.h5");
+      EXPECT_TRUE(at::equal(back.read("x"), tensor)) << "byte " << i;
+      EXPECT_TRUE(at::equal(back.read_rows("x", 5, 9), tensor.slice(0, 5, 9))) << "byte " << i;
+      EXPECT_EQ(back.attribute_number("x", "row_begin"), 77) << "byte " << i;
+      EXPECT_EQ(back.read_text("t"), "a text") << "byte " << i;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorClass::storage);
     }
