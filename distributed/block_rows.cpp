@@ -18,7 +18,7 @@ at::Tensor gather_block_rows(const BlockRows& matrix, int root) {
     if (matrix.rows() > 0) group.send(matrix.local, root);
     return {};
   }
-  auto whole = at::empty({matrix.n, matrix.n}, matrix.local.options().requires_grad(false));
+  auto whole = at::empty({matrix.n, matrix.local.size(1)}, matrix.local.options().requires_grad(false));
   for (int r = 0; r < group.size(); ++r) {
     const auto [begin, end] = even_range(matrix.n, r, group.size());
     auto rows = whole.narrow(0, begin, end - begin);

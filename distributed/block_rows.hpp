@@ -18,7 +18,8 @@ struct BlockRows {
 
 BlockRows make_block_rows(int64_t n, const Communicator& group, at::ScalarType dtype = at::kDouble);
 
-/// The whole matrix [n, n] on `root`; an undefined tensor elsewhere.
+/// The whole matrix on `root`, an undefined tensor elsewhere: [n, n], or as wide as `local` where that holds
+/// some columns alone (the same on every rank).
 at::Tensor gather_block_rows(const BlockRows& matrix, int root);
 
 double trace(const BlockRows& matrix);           ///< the same on every rank

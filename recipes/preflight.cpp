@@ -32,6 +32,14 @@ void check_sink(const Recipe& recipe) {
                 "use hard or leak, or 'nullspace.skip_sinks: no', which counts position 0");
 }
 
+void check_solver(const Recipe& recipe) {
+  if (recipe.nullspace.solver != "cholesky" || recipe.nullspace.projection == "ridge") return;
+  throw Error(ErrorClass::recipe,
+              recipe.locate("nullspace.solver") + " has no eigenvectors, which 'nullspace.projection: " +
+                  recipe.nullspace.projection + "' needs",
+              "use 'projection: ridge', or another solver");
+}
+
 void check_formats(const Recipe& recipe, const Method& method, std::vector<std::string>& warnings) {
   const auto& formats = recipe.output.formats;
   const bool adapters_asked_for = recipe.where.count("output.formats") > 0 &&
@@ -71,6 +79,7 @@ std::vector<std::string> check_before_work(const Recipe& recipe, const ModelConf
                                            const RowMaker& maker, const RunData& data) {
   check_layers(recipe, config);
   check_sink(recipe);
+  check_solver(recipe);
   const auto method = method_without_window(recipe);
   make_pool(maker, data, *method, stand_ins(maker, data));
   std::vector<std::string> warnings;

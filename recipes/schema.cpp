@@ -175,9 +175,11 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
                          EFFACE_MEMBER(nullspace.window)));
   keys.push_back(yes_no("nullspace.chat_rows", "retain questions and answers count too, in the chat form",
                         EFFACE_MEMBER(nullspace.chat_rows)));
-  keys.push_back(choice("nullspace.solver", {"auto", "lapack", "scalapack"},
-                        "modules dealt to ranks (lapack), or each spread over all ranks",
-                        EFFACE_MEMBER(nullspace.solver)));
+  keys.push_back(
+      choice("nullspace.solver", {"auto", "lapack", "scalapack", "cholesky"},
+             "modules dealt to ranks (lapack), or each spread over all ranks (scalapack); the ridge "
+             "projector needs no eigenvectors (cholesky, its `auto`)",
+             EFFACE_MEMBER(nullspace.solver)));
 }
 
 void add_method(std::vector<SchemaKey>& keys) {

@@ -34,6 +34,82 @@ std::vector<double> downsample(const at::Tensor& values) {
   return result;
 }
 
+// The thinner side alone, but where the rank hangs on all vectors' held-out energy.
+WantedVectors wanted_vectors(const Covariance& covariance, const EigenStageOptions& options) {
+  if (options.rank.kind == RankRule::Kind::heldout) return {};
+  return [rank = options.rank, projector = options.projector,
+          name = input_name(covariance.id)](const at::Tensor& values) {
+    return basis_vectors(projector, values.numel(), choose_rank(values.clamp_min(0), rank, name));
+  };
+}
+
+BasisSummary summary_of(const Covariance& covariance, const Basis& basis) {
+  BasisSummary s;
+  s.id = covariance.id;
+  s.n = basis.n;
+  s.k = basis.k;
+  s.tokens = covariance.tokens;
+  s.heldout_tokens = covariance.heldout_tokens;
+  s.top_token_share = covariance.top_token_share;
+  s.tokens_per_dimension = static_cast<double>(covariance.tokens) / static_cast<double>(s.n);
+  s.norm_cap = covariance.norm_cap;
+  return s;
+}
+
+bool by_cholesky(const EigenStageOptions& options) {
+  const bool asked = options.solver == EigenStageOptions::Solver::cholesky;
+  if (options.projector.kind == ProjectorKind::ridge)
+    return asked || options.solver == EigenStageOptions::Solver::automatic;
+  if (asked)
+    throw Error(ErrorClass::recipe, "the Cholesky solver has no eigenvectors, which this projector needs",
+                "choose 'nullspace.projection: ridge' or another 'nullspace.solver'");
+  return false;
+}
+
+// An estimate from below, close where lambda_1 stands out, which is where it is asked about.
+double largest_eigenvalue(const at::Tensor& c) {
+  constexpr int kIterations = 30;
+  at::Tensor v = c.diagonal().sqrt();
+  double value = 0;
+  for (int i = 0; i < kIterations; ++i) {
+    const at::Tensor next = c.matmul(v / v.norm());
+    value = next.norm().item<double>();
+    if (!(value > 0)) return 0;
+    v = next;
+  }
+  return value;
+}
+
+// The same for the ridge projector, P = tau (C + tau I)^-1, which needs no eigenvectors.
+nlohmann::json conclude_ridge(const Covariance& covariance, const at::Tensor& matrix,
+                              const at::Tensor& heldout, const EigenStageOptions& options,
+                              BasisWriter& writer) {
+  const double total = matrix.diagonal().sum().item<double>();
+  if (!(total > 0))
+    throw Error(ErrorClass::numeric, input_name(covariance.id) + ": the retain inputs have no energy at all",
+                "check that the retain data is not empty");
+  const double tau = ridge_shift(options.projector, total, matrix.size(0));
+  const RidgeFactor factor = solve_ridge(matrix, tau);
+  const Basis basis = make_ridge_basis(covariance.id, factor.vectors);
+  writer.write(basis);
+
+  BasisSummary s = summary_of(covariance, basis);
+  const at::Tensor p = factor.vectors.matmul(factor.vectors.t());
+  const double kept = p.square().sum().item<double>();
+  // C = tau (P^-1 - I), so tr(P C P) = tau (tr P - ||P||_F^2).
+  s.residual_energy = tau * (p.diagonal().sum().item<double>() - kept) / total;
+  if (heldout.defined())
+    s.heldout_residual_energy =
+        (heldout.matmul(p) * p).sum().item<double>() / heldout.diagonal().sum().item<double>();
+  s.energy = 1 - s.residual_energy;
+  s.first_share = largest_eigenvalue(matrix) / total;
+  s.solver = factor.solver;
+  s.seconds = factor.seconds;
+  s.residual = factor.residual;
+  s.warnings = subspace_warnings(s.first_share, s.n, s.k, covariance.tokens);
+  return to_json(s);
+}
+
 // A solved problem on the rank that owns it: the basis is written, the summary kept.
 nlohmann::json conclude(const Covariance& covariance, const Eigenpairs& pairs, const at::Tensor& matrix,
                         const at::Tensor& heldout, const EigenStageOptions& options, BasisWriter& writer) {
@@ -46,27 +122,19 @@ nlohmann::json conclude(const Covariance& covariance, const Eigenpairs& pairs, c
       make_basis(covariance.id, values, pairs.vectors, k, options.projector, covariance.sink_mean);
   writer.write(basis);
 
-  BasisSummary s;
-  s.id = covariance.id;
-  s.n = values.numel();
-  s.k = k;
-  s.tokens = covariance.tokens;
-  s.heldout_tokens = covariance.heldout_tokens;
+  BasisSummary s = summary_of(covariance, basis);
   const double total = values.sum().item<double>();
   s.energy = values.narrow(0, 0, k).sum().item<double>() / total;
   s.residual_energy = residual_energy(basis, matrix);
   if (heldout.defined()) s.heldout_residual_energy = residual_energy(basis, heldout);
   s.lambda_next = k < s.n ? values[k].item<double>() : 0;
   s.first_share = values[0].item<double>() / total;
-  s.top_token_share = covariance.top_token_share;
-  s.tokens_per_dimension = static_cast<double>(covariance.tokens) / static_cast<double>(s.n);
-  s.norm_cap = covariance.norm_cap;
   s.solver = pairs.solver;
   s.seconds = pairs.seconds;
   s.residual = pairs.residual;
   s.orthogonality = pairs.orthogonality;
   s.spectrum = downsample(values);
-  s.warnings = subspace_warnings(values, k, covariance.tokens);
+  s.warnings = subspace_warnings(s.first_share, s.n, k, covariance.tokens);
   return to_json(s);
 }
 
@@ -179,8 +247,11 @@ void solve_spread(const std::vector<Covariance>& covariances, const Mesh& mesh,
       heldout = whole_heldout;
     }
     if (mine)
-      results.run(input_name(mine->id),
-                  [&] { return conclude(*mine, solve_lapack(matrix), matrix, heldout, options, writer); });
+      results.run(input_name(mine->id), [&] {
+        if (by_cholesky(options)) return conclude_ridge(*mine, matrix, heldout, options, writer);
+        return conclude(*mine, solve_lapack(matrix, wanted_vectors(*mine, options)), matrix, heldout, options,
+                        writer);
+      });
     if (progress) progress(done_after(tasks, round), static_cast<int64_t>(covariances.size()));
   }
 }
@@ -195,7 +266,8 @@ void solve_together(const std::vector<Covariance>& covariances, const Mesh& mesh
     if (round < mine.size()) {
       const Covariance& covariance = covariances[mine[round]];
       results.run(input_name(covariance.id), [&]() -> nlohmann::json {
-        Eigenpairs pairs = solve_scalapack(covariance.matrix);  // throws on all ranks of the group or none
+        // Throws on all ranks of the group or none.
+        Eigenpairs pairs = solve_scalapack(covariance.matrix, wanted_vectors(covariance, options));
         pairs.vectors =
             gather_block_rows({covariance.matrix.n, covariance.matrix.offset, pairs.vectors, mesh.tensor}, 0);
         const at::Tensor matrix = gather_block_rows(covariance.matrix, 0);
@@ -247,7 +319,7 @@ std::vector<BasisSummary> solve_bases(const std::vector<Covariance>& covariances
                                       const EigenStageOptions& options, BasisWriter& writer,
                                       const Progress& progress) {
   Results results(mesh.world);
-  if (over_groups(covariances, mesh, options.solver))
+  if (!by_cholesky(options) && over_groups(covariances, mesh, options.solver))
     solve_together(covariances, mesh, options, writer, results, progress);
   else
     solve_spread(covariances, mesh, options, writer, results, progress);

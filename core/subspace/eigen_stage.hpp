@@ -17,10 +17,14 @@ struct EigenStageOptions {
   ProjectorOptions projector = {};
   /// automatic: problems spread over all ranks, LAPACK, where there are at least as many problems as ranks
   /// (or tensor groups are of one rank, or a width does not divide by the group); else each problem over a
-  /// tensor group, ScaLAPACK.
-  enum class Solver { automatic, lapack, scalapack } solver = Solver::automatic;
+  /// tensor group, ScaLAPACK. The ridge projector is had by Cholesky, spread over all ranks, unless an
+  /// eigensolver is asked for; `cholesky` is for that projector alone, Error(recipe) with another.
+  enum class Solver { automatic, lapack, scalapack, cholesky } solver = Solver::automatic;
 };
 
+/// By Cholesky (no eigenvectors): k is the effective dimension of what is kept, tr(I - P), energy its share
+/// of the trace, 1 - residual_energy, first_share an estimate by power iteration; lambda_next and
+/// orthogonality are 0, the spectrum is empty.
 struct BasisSummary {
   InputId id;
   int64_t n = 0, k = 0;

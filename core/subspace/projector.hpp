@@ -24,9 +24,10 @@ struct RankRule {
 int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module,
                     const at::Tensor& heldout_energy = {});
 
-/// Why a retain subspace is not to be trusted, one sentence each; empty when nothing is wrong: lambda_1 holds
-/// over 90% of the trace, k <= 2, or under 20 counted tokens per input dimension.
-std::vector<std::string> subspace_warnings(const at::Tensor& values, int64_t k, int64_t tokens);
+/// Why a retain subspace of an input n wide is not to be trusted, one sentence each; empty when nothing is
+/// wrong: lambda_1 holds over 90% of the trace (first_share), k <= 2, or under 20 counted tokens per input
+/// dimension.
+std::vector<std::string> subspace_warnings(double first_share, int64_t n, int64_t k, int64_t tokens);
 
 enum class ProjectorKind { none, hard, leak, sgp, ridge };
 
@@ -41,7 +42,7 @@ struct ProjectorOptions {
 };
 
 /// What a basis file holds, global. Vectors are columns; weights w_i in [0, 1]; P = I - V diag(w) V^T, or,
-/// when `complement` (hard only, k > n/2), P = V V^T with V the null basis.
+/// when `complement`, P = V V^T with V the null basis (hard, k > n/2) or a Cholesky factor (ridge).
 struct Basis {
   InputId id;
   int64_t n = 0;
@@ -49,12 +50,22 @@ struct Basis {
   bool complement = false;
   at::Tensor vectors;      ///< [n, m] fp32; undefined: no projection (P = I)
   at::Tensor weights;      ///< [m] fp32; all ones for hard
-  at::Tensor eigenvalues;  ///< [n] fp64, descending, the whole spectrum
+  at::Tensor eigenvalues;  ///< [n] fp64, descending, the whole spectrum; [0] where none was computed
 };
-/// `values` [n] descending, `vectors` [n, n] (fp32 or fp64, column i belongs to values[i]), 0 <= k <= n.
-/// `sink_mean` [n] is read when options.protect_sink; an undefined one protects nothing.
+/// The eigenvectors make_basis() reads, [begin, end) in the order of descending values.
+std::pair<int64_t, int64_t> basis_vectors(const ProjectorOptions& options, int64_t n, int64_t k);
+/// `values` [n] descending, 0 <= k <= n; `vectors` fp32 or fp64: all of them, [n, n], column i belongs to
+/// values[i], or those of basis_vectors() alone. `sink_mean` [n] is read when options.protect_sink; an
+/// undefined one protects nothing.
 Basis make_basis(const InputId& id, const at::Tensor& values, const at::Tensor& vectors, int64_t k,
                  const ProjectorOptions& options, const at::Tensor& sink_mean = {});
+
+/// tau of the ridge projector: options.ridge_shift, or the mean eigenvalue of a matrix n wide with that
+/// trace.
+double ridge_shift(const ProjectorOptions& options, double trace, int64_t n);
+/// The ridge projector of `factor` [n, n] (solve_ridge()): P = V V^T. k is the effective dimension of what is
+/// kept, tr(I - P) rounded; there is no spectrum.
+Basis make_ridge_basis(const InputId& id, const at::Tensor& factor);
 
 /// The part of V [n, m] that tensor rank `rank` of `size` holds: rows of it for a sharded input, columns for
 /// a replicated one, even_range() of n or m. [begin, end).

@@ -122,17 +122,15 @@ int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::s
   return k;
 }
 
-std::vector<std::string> subspace_warnings(const at::Tensor& values, int64_t k, int64_t tokens) {
-  const std::vector<double> spectrum = clamped(values);
-  const double total = sum(spectrum);
+std::vector<std::string> subspace_warnings(double first_share, int64_t n, int64_t k, int64_t tokens) {
   std::vector<std::string> warnings;
-  if (total > 0 && spectrum[0] / total > kTopShareLimit)
-    warnings.push_back("one direction holds " + number(100 * spectrum[0] / total) +
+  if (first_share > kTopShareLimit)
+    warnings.push_back("one direction holds " + number(100 * first_share) +
                        "% of the trace: a few tokens drown all others; leave sinks out or cap norms");
   if (k <= kSmallestTrustedRank)
-    warnings.push_back("only " + std::to_string(k) + " of " + std::to_string(spectrum.size()) +
+    warnings.push_back("only " + std::to_string(k) + " of " + std::to_string(n) +
                        " directions are protected");
-  const double per_dimension = static_cast<double>(tokens) / static_cast<double>(spectrum.size());
+  const double per_dimension = static_cast<double>(tokens) / static_cast<double>(n);
   if (per_dimension < kTokensPerDimension)
     warnings.push_back(number(per_dimension) +
                        " tokens per input dimension; below 20 the held-out energy outside " +

@@ -48,6 +48,26 @@ void require_proven(const Eigenpairs& pairs) {
                                        scientific(pairs.orthogonality));
 }
 
+std::pair<int64_t, int64_t> wanted_range(const WantedVectors& wanted, const at::Tensor& values) {
+  const int64_t n = values.numel();
+  if (!wanted) return {0, n};
+  const auto [begin, end] = wanted(values);
+  if (0 <= begin && begin <= end && end <= n) return {begin, end};
+  throw Error(ErrorClass::numeric, "eigenvectors " + std::to_string(begin) + " to " + std::to_string(end) +
+                                       " are wanted of " + std::to_string(n));
+}
+
+ScaledMatrix scaled_symmetric(const at::Tensor& given, const std::string& solver) {
+  const int64_t n = given.dim() == 2 && given.size(0) == given.size(1) ? given.size(0) : 0;
+  if (n == 0) throw Error(ErrorClass::numeric, solver + " needs a square matrix with at least one row");
+  const at::Tensor matrix = given.detach().to(at::kCPU, at::kDouble);
+  const double largest = largest_magnitude(matrix);
+  require_finite(largest, n, solver);
+  require_symmetric(largest_magnitude(matrix - matrix.t()), largest, n, solver);
+  const double scale = largest > 0 ? largest : 1;
+  return {(matrix.tril() + matrix.tril(-1).t()).div_(scale), scale};
+}
+
 double largest_magnitude(const at::Tensor& tensor) {
   return tensor.numel() == 0 ? 0. : tensor.abs().max().item<double>();
 }

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <vector>
 
 #include "distributed/eigensolver.hpp"
@@ -31,39 +33,34 @@ at::Tensor dsyevd(at::Tensor& matrix) {
   return values;
 }
 
-at::Tensor symmetric_from_lower(const at::Tensor& matrix) { return matrix.tril() + matrix.tril(-1).t(); }
-
 }  // namespace
 
-Eigenpairs solve_lapack(const at::Tensor& matrix) {
+Eigenpairs solve_lapack(const at::Tensor& matrix, const WantedVectors& wanted) {
   const auto begin = std::chrono::steady_clock::now();
-  const int64_t n = matrix.dim() == 2 && matrix.size(0) == matrix.size(1) ? matrix.size(0) : 0;
-  if (n == 0) throw Error(ErrorClass::numeric, "dsyevd needs a square matrix with at least one row");
+  const int64_t n = matrix.dim() == 2 ? matrix.size(0) : 0;
   if (n > kLargest)
     throw Error(ErrorClass::numeric,
                 "dsyevd solves up to n = " + std::to_string(kLargest) + ", not " + std::to_string(n),
                 "spread the matrix over ranks with ScaLAPACK");
-  const auto given = matrix.detach().to(at::kCPU, at::kDouble);
-  const double largest = largest_magnitude(given);
-  require_finite(largest, n, "dsyevd");
-  require_symmetric(largest_magnitude(given - given.t()), largest, n, "dsyevd");
-
-  // Scaled to entries of order 1, so that norms of very small or very large matrices do not leave the range.
-  const double scale = largest > 0 ? largest : 1;
-  const auto scaled = symmetric_from_lower(given).div_(scale);
+  const auto [scaled, scale] = scaled_symmetric(matrix, "dsyevd");
   auto ascending = scaled.clone(at::MemoryFormat::Contiguous);
   const auto values = dsyevd(ascending).flip(0);
   Eigenpairs pairs;
-  pairs.vectors = ascending.flip(0).t().contiguous();
   pairs.solver = "lapack dsyevd";
-
-  auto product = at::mm(scaled, pairs.vectors);
-  const double norm = scaled.norm().item<double>();
-  pairs.residual = (product - pairs.vectors * values).norm().item<double>() / (norm > 0 ? norm : 1);
-  at::mm_out(product, pairs.vectors.t(), pairs.vectors);
-  product.diagonal().sub_(1);
-  pairs.orthogonality = product.norm().item<double>() / std::sqrt(static_cast<double>(n));
   pairs.values = values * scale;
+  const auto [first, last] = wanted_range(wanted, pairs.values);
+  const int64_t count = last - first;
+  pairs.first = first;
+  const auto rows = ascending.narrow(0, n - last, count).flip(0);  // one eigenvector each
+  pairs.vectors = rows.t().contiguous();
+
+  const auto residual = at::mm(scaled, pairs.vectors).sub_(pairs.vectors * values.narrow(0, first, count));
+  const double norm = scaled.norm().item<double>();
+  pairs.residual = residual.norm().item<double>() / (norm > 0 ? norm : 1);
+  const auto products = at::mm(rows, pairs.vectors);
+  products.diagonal().sub_(1);
+  pairs.orthogonality =
+      products.norm().item<double>() / std::sqrt(static_cast<double>(std::max<int64_t>(1, count)));
   pairs.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   require_proven(pairs);
   return pairs;

@@ -1,5 +1,6 @@
 #include <mpi.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <limits>
@@ -53,12 +54,12 @@ double largest_over(const Communicator& group, const at::Tensor& tensor) {
   return group.all_reduce(std::isnan(mine) ? std::numeric_limits<double>::infinity() : mine, Reduction::max);
 }
 
-/// Calls visit(begin, rows of rank s) for each rank's rows [rows of s, n] in turn; they are broadcast.
+/// Calls visit(begin, rows of rank s) for each rank's rows of `local` in turn; they are broadcast.
 template <typename Visit>
 void for_rows_of_each_rank(const BlockRows& layout, const at::Tensor& local, const Visit& visit) {
   for (int s = 0; s < layout.group.size(); ++s) {
     const auto [begin, end] = even_range(layout.n, s, layout.group.size());
-    auto rows = s == layout.group.rank() ? local : at::empty({end - begin, layout.n}, local.options());
+    auto rows = s == layout.group.rank() ? local : at::empty({end - begin, local.size(1)}, local.options());
     layout.group.broadcast(rows, s);
     visit(begin, rows);
   }
@@ -116,28 +117,34 @@ Pdsyevd pdsyevd(at::Tensor a, const BlockCyclicLayout& layout, const Communicato
   return result;
 }
 
-/// Sets residual and orthogonality: C V - V diag(lambda) and V V^T - I (whose norm is that of V^T V - I) by
-/// rows.
+/// Sets residual and orthogonality: C V - V diag(lambda) by the rows of V, V^T V - I by panels of its
+/// columns.
 void prove(const BlockRows& matrix, const at::Tensor& local, double norm, Eigenpairs& pairs) {
-  auto residual = pairs.vectors * -pairs.values;
-  double orthogonality = 0;
+  const auto& group = matrix.group;
+  const int64_t count = pairs.vectors.size(1);
+  auto residual = pairs.vectors * -pairs.values.narrow(0, pairs.first, count);
   for_rows_of_each_rank(matrix, pairs.vectors, [&](int64_t begin, const at::Tensor& rows) {
     residual.addmm_(local.narrow(1, begin, rows.size(0)), rows);
-    auto products = at::mm(pairs.vectors, rows.t());
-    if (begin == matrix.offset) products.diagonal().sub_(1);
-    orthogonality += products.square().sum().item<double>();
   });
-  const double residual_squared = matrix.group.all_reduce(residual.square().sum().item<double>());
-  pairs.residual = std::sqrt(residual_squared) / norm;
-  pairs.orthogonality = std::sqrt(matrix.group.all_reduce(orthogonality) / static_cast<double>(matrix.n));
+  pairs.residual = std::sqrt(group.all_reduce(residual.square().sum().item<double>())) / norm;
+
+  double orthogonality = 0;
+  for (int s = 0; s < group.size(); ++s) {
+    const auto [begin, end] = even_range(count, s, group.size());
+    auto products = at::mm(pairs.vectors.t(), pairs.vectors.narrow(1, begin, end - begin));
+    group.all_reduce(products);
+    products.diagonal(-begin).sub_(1);
+    orthogonality += products.square().sum().item<double>();
+  }
+  pairs.orthogonality = std::sqrt(orthogonality / static_cast<double>(std::max<int64_t>(1, count)));
 }
 
 }  // namespace
 
-Eigenpairs solve_scalapack(const BlockRows& matrix) {
+Eigenpairs solve_scalapack(const BlockRows& matrix, const WantedVectors& wanted) {
   const auto begin = std::chrono::steady_clock::now();
   const auto& group = matrix.group;
-  if (group.size() == 1) return solve_lapack(matrix.local);
+  if (group.size() == 1) return solve_lapack(matrix.local, wanted);
   if (mpi_fortran_handle(group) < 0)
     throw Error(ErrorClass::communication, "ScaLAPACK needs a group over MPI",
                 std::string("this one is over ") + group.backend_name());
@@ -157,8 +164,13 @@ Eigenpairs solve_scalapack(const BlockRows& matrix) {
   Eigenpairs pairs;
   const int64_t padding = layout.padding();
   pairs.values = at::tensor(solved.values, at::kDouble).narrow(0, padding, matrix.n).flip(0);
-  pairs.vectors =
-      solved.vectors.narrow(0, padding, matrix.n).narrow(1, 0, matrix.rows()).flip(0).t().contiguous();
+  const auto [first, last] = wanted_range(wanted, pairs.values * scale);
+  pairs.first = first;
+  pairs.vectors = solved.vectors.narrow(0, padding + matrix.n - last, last - first)
+                      .narrow(1, 0, matrix.rows())
+                      .flip(0)
+                      .t()
+                      .contiguous();
   pairs.solver = "scalapack pdsyevd on " + std::to_string(group.size()) + " ranks";
   prove(matrix, local, norm, pairs);
   pairs.values.mul_(scale);

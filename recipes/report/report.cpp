@@ -243,7 +243,7 @@ std::string subspace_section(const Json& nullspace) {
       spectrum.x.push_back(point[0].get<double>() / number(input, "n"));
       spectrum.y.push_back(point[1].get<double>() / number(input, "trace"));
     }
-    spectra[kind].push_back(std::move(spectrum));
+    if (!points.empty()) spectra[kind].push_back(std::move(spectrum));
     const Json said = input.value("warnings", Json::array());
     for (const auto& warning : said)
       warnings +=

@@ -1,6 +1,8 @@
 // constraint: what the update does to the tokens that were to be retained, module by module, on the tokens of
 // the covariance and on held-out ones, as it was trained and as an export rounds it. A stage of its own: it
 // is cheap, and it alone depends on the exported dtype.
+#include <optional>
+
 #include "core/storage/safetensors.hpp"
 #include "core/subspace/projector.hpp"
 #include "core/subspace/subspace_store.hpp"
@@ -16,21 +18,22 @@ at::Tensor rounded(const at::Tensor& w0, const at::Tensor& dw, at::ScalarType dt
 }
 
 nlohmann::json figures(const ModuleId& module, const at::Tensor& w0, const at::Tensor& dw,
-                       at::ScalarType export_dtype, const Covariance& covariance, double lambda_next) {
+                       at::ScalarType export_dtype, const Covariance& covariance,
+                       std::optional<double> lambda_next) {
   const at::Tensor& c = covariance.matrix.local;
-  const Leak leak = measure_leak(dw, w0, c, lambda_next);
+  const Leak leak = measure_leak(dw, w0, c, lambda_next.value_or(0));
   nlohmann::json row = {{"module", module_name(module)},
                         {"of_update", leak.of_update},
                         {"of_output", leak.of_output},
-                        {"bound", leak.bound},
                         {"relative_norm", dw.norm().item<double>() / w0.norm().item<double>()}};
+  if (lambda_next) row["bound"] = leak.bound;
   if (covariance.heldout.n > 0) {
     const Leak heldout = measure_leak(dw, w0, covariance.heldout.local, 0);
     row["heldout_of_update"] = heldout.of_update;
     row["heldout_of_output"] = heldout.of_output;
   }
   if (export_dtype != at::kFloat) {
-    const Leak after = measure_leak(rounded(w0, dw, export_dtype), w0, c, lambda_next);
+    const Leak after = measure_leak(rounded(w0, dw, export_dtype), w0, c, 0);
     row["rounded_of_update"] = after.of_update;
     row["rounded_of_output"] = after.of_output;
   }
@@ -38,11 +41,11 @@ nlohmann::json figures(const ModuleId& module, const at::Tensor& w0, const at::T
   return row;
 }
 
-/// The largest leak in units of its module's bound; nothing where no module has that leak.
+/// The largest leak in units of its module's bound; nothing where no module has that leak, or a bound.
 std::optional<double> worst_of_bound(const nlohmann::json& rows, const std::string& leak) {
   std::optional<double> worst;
   for (const auto& row : rows) {
-    if (!row.contains(leak)) continue;
+    if (!row.contains(leak) || !row.contains("bound")) continue;
     // A full basis has bound 0: nothing may be written there at all.
     const double bound = row["bound"], of_bound = bound > 0 ? row[leak].get<double>() / bound : 0;
     worst = std::max(worst.value_or(0), of_bound);
@@ -64,7 +67,10 @@ nlohmann::json run(Workspace& work) {
     if (static_cast<int>(i) % world.size() != world.rank()) continue;
     const Covariance covariance = covariances.read(inputs[i], single_mesh());
     const Basis basis = bases.read(inputs[i]);
-    const double lambda_next = basis.k < basis.n ? basis.eigenvalues[basis.k].item<double>() : 0;
+    // Without a spectrum (ridge by Cholesky) there is no bound.
+    std::optional<double> lambda_next;
+    if (basis.eigenvalues.numel() > 0)
+      lambda_next = basis.k < basis.n ? basis.eigenvalues[basis.k].item<double>() : 0;
     for (const auto& module : modules) {
       if (input_of(module) != inputs[i]) continue;
       const std::string name = module_name(module) + ".weight";
@@ -83,7 +89,9 @@ nlohmann::json run(Workspace& work) {
   }
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& module : modules) rows.push_back(all.at(module_name(module)));
-  nlohmann::json summary = {{"modules", rows}};
+  double worst_leak = 0;
+  for (const auto& row : rows) worst_leak = std::max(worst_leak, row["of_update"].get<double>());
+  nlohmann::json summary = {{"modules", rows}, {"worst_leak", worst_leak}};
   for (const auto& [name, leak] :
        std::map<std::string, std::string>{{"worst_of_bound", "of_update"},
                                           {"worst_heldout_of_bound", "heldout_of_update"},
@@ -100,6 +108,8 @@ std::string line(const nlohmann::json& summary) {
   const auto figure = [&](const char* name, const char* where) {
     return summary.contains(name) ? ", " + number_text(summary[name]) + where : std::string();
   };
+  if (!summary.contains("worst_of_bound"))
+    return "leak at most " + number_text(summary["worst_leak"]) + " (without a spectrum there is no bound)";
   return "leak at most " + number_text(summary["worst_of_bound"]) + " of its bound" +
          figure("worst_heldout_of_bound", " on held-out tokens") +
          figure("worst_rounded_of_bound", " after rounding");

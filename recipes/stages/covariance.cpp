@@ -174,6 +174,10 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage covariance_stage() { return {"covariance", wanted, settings, run, line}; }
+Stage covariance_stage() {
+  Stage stage{"covariance", wanted, settings, run, line};
+  stage.version = 2;  // files whose every block is checked
+  return stage;
+}
 
 }  // namespace efface

@@ -69,12 +69,16 @@ std::string model_card(Workspace& work, const ModelUpdate& update) {
        << "` with " << recipe.method << ": " << training["steps"].size() << " steps that changed "
        << update.modules().size()
        << " linear layers; every other tensor is that of the base model, byte for byte.\n\n";
-  if (work.projects())
+  if (work.projects()) {
+    const auto& constraint = work.run.summary("constraint");
+    const bool bounded = constraint.contains("worst_of_bound");
     card << "Updates were projected (" << recipe.nullspace.projection << ", rank by "
          << recipe.nullspace.rank_rule << " " << number_text(recipe.nullspace.rank_value)
          << ") so that the retained inputs of these layers keep their outputs. "
-         << "Largest leak on the tokens of the covariance, in units of its bound: "
-         << number_text(work.run.summary("constraint").at("worst_of_bound")) << ".\n\n";
+         << "Largest leak on the tokens of the covariance, "
+         << (bounded ? "in units of its bound" : "‖dW X‖ / (‖dW‖ ‖X‖)") << ": "
+         << number_text(constraint.at(bounded ? "worst_of_bound" : "worst_leak")) << ".\n\n";
+  }
   if (!after.is_null()) card << figures(before, after);
   card << "\n## Recipe\n\n```yaml\n" << effective_recipe(recipe) << "```\n";
   return card.str();

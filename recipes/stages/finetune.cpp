@@ -85,6 +85,10 @@ std::string line(const nlohmann::json& summary) {
 
 }  // namespace
 
-Stage finetune_stage() { return {"finetune", wanted, settings, run, line}; }
+Stage finetune_stage() {
+  Stage stage{"finetune", wanted, settings, run, line};
+  stage.version = 2;  // files whose every block is checked
+  return stage;
+}
 
 }  // namespace efface

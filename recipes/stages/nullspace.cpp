@@ -21,7 +21,10 @@ nlohmann::json settings(const Workspace& work) {
                         {"protect_sink", protects_sink(nullspace)}};
   if (nullspace.projection == "leak") key["leak"] = nullspace.leak;
   if (nullspace.projection == "sgp") key["sgp_scale"] = nullspace.sgp_scale;
-  if (nullspace.projection == "ridge") key["ridge_shift"] = nullspace.ridge_shift;
+  if (nullspace.projection == "ridge") {
+    key["ridge_shift"] = nullspace.ridge_shift;
+    key["cholesky"] = nullspace.solver == "auto" || nullspace.solver == "cholesky";
+  }
   return key;
 }
 
@@ -55,6 +58,7 @@ EigenStageOptions stage_options(const NullspaceSection& nullspace) {
   options.projector = projector_options(nullspace);
   options.solver = nullspace.solver == "lapack"      ? EigenStageOptions::Solver::lapack
                    : nullspace.solver == "scalapack" ? EigenStageOptions::Solver::scalapack
+                   : nullspace.solver == "cholesky"  ? EigenStageOptions::Solver::cholesky
                                                      : EigenStageOptions::Solver::automatic;
   return options;
 }
@@ -160,8 +164,10 @@ std::string line(const nlohmann::json& summary) {
 }  // namespace
 
 Stage nullspace_stage() {
-  return {"nullspace", wanted, settings,
-          run,         line,   [](const Workspace&) { return std::vector<std::string>{"covariance"}; }};
+  Stage stage{"nullspace", wanted, settings,
+              run,         line,   [](const Workspace&) { return std::vector<std::string>{"covariance"}; }};
+  stage.version = 2;  // files whose every block is checked
+  return stage;
 }
 
 }  // namespace efface

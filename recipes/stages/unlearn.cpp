@@ -147,7 +147,9 @@ std::string line(const nlohmann::json& summary) {
 }  // namespace
 
 Stage unlearn_stage() {
-  return {"unlearn", [](const Workspace&) { return true; }, settings, run, line, reads};
+  Stage stage{"unlearn", [](const Workspace&) { return true; }, settings, run, line, reads};
+  stage.version = 2;  // files whose every block is checked
+  return stage;
 }
 
 }  // namespace efface

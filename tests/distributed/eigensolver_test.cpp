@@ -139,6 +139,69 @@ TEST_P(Eigensolver, ProvesItsAnswer) {
   EXPECT_LT(solved.orthogonality, 1e-13);
 }
 
+TEST_P(Eigensolver, GivesTheWantedVectorsAloneAndProvesThem) {
+  const int64_t n = 45;
+  const auto matrix = random_covariance(n, 100);
+  const auto all = solve(matrix, GetParam());
+  for (const auto& [begin, end] : {std::pair{0, 45}, {0, 7}, {30, 45}, {12, 13}, {20, 20}}) {
+    const WantedVectors wanted = [begin = begin, end = end, &all](const at::Tensor& values) {
+      EXPECT_LT(relative_error(values, all.values), 1e-14);
+      return std::pair<int64_t, int64_t>{begin, end};
+    };
+    const auto pairs = GetParam() ? solve_scalapack(spread(matrix), wanted) : solve_lapack(matrix, wanted);
+    const auto vectors = GetParam() ? world().all_gather_rows(pairs.vectors) : pairs.vectors;
+    EXPECT_EQ(pairs.first, begin);
+    ASSERT_EQ(vectors.size(1), end - begin);
+    const auto cosines = (vectors * all.vectors.narrow(1, begin, end - begin)).sum(0).abs();
+    EXPECT_LT((1 - cosines).abs().sum().item<double>(), 1e-10);
+    EXPECT_LT(pairs.residual, 1e-13);
+    EXPECT_LT(pairs.orthogonality, 1e-13);
+  }
+  const WantedVectors too_many = [](const at::Tensor&) { return std::pair<int64_t, int64_t>{0, 46}; };
+  EXPECT_EQ(error_of(
+                [&] {
+                  if (GetParam())
+                    solve_scalapack(spread(matrix), too_many);
+                  else
+                    solve_lapack(matrix, too_many);
+                },
+                "46 are wanted of 45"),
+            ErrorClass::numeric);
+}
+
+TEST(Ridge, IsWhatTheEigenvectorsGive) {
+  for (int64_t n : {1, 2, 17, 130}) {
+    const auto matrix = random_covariance(n, 2 * n);
+    const double tau = matrix.diagonal().mean().item<double>();
+    const auto pairs = solve_lapack(matrix);
+    const auto expected = at::mm(pairs.vectors * (tau / (pairs.values + tau)), pairs.vectors.t());
+    const auto factor = solve_ridge(matrix, tau);
+    EXPECT_LT(relative_error(at::mm(factor.vectors, factor.vectors.t()), expected), 1e-12) << n;
+    EXPECT_LT(factor.residual, 1e-12);
+  }
+}
+
+TEST(Ridge, TakesWhatHasNoFullRankAtAnyScale) {
+  for (double scale : {1e-200, 1., 1e200}) {
+    const auto matrix = random_covariance(40, 9) * scale;
+    const double tau = 0.01 * scale;
+    const auto shifted = matrix / scale + 0.01 * at::eye(40, at::kDouble);
+    const auto factor = solve_ridge(matrix, tau);
+    EXPECT_LT(relative_error(at::mm(factor.vectors, factor.vectors.t()), 0.01 * at::linalg_inv(shifted)),
+              1e-11);
+  }
+  EXPECT_LT(relative_error(solve_ridge(at::zeros({5, 5}), 2).vectors, at::eye(5, at::kDouble)), 1e-15);
+}
+
+TEST(Ridge, RefusesWhatItCannotInvert) {
+  auto matrix = random_covariance(24, 50);
+  EXPECT_EQ(error_of([&] { solve_ridge(matrix, 0); }, "positive shift"), ErrorClass::numeric);
+  EXPECT_EQ(error_of([&] { solve_ridge(-matrix, 1e-3); }, "not positive definite"), ErrorClass::numeric);
+  EXPECT_EQ(error_of([&] { solve_ridge(matrix.narrow(0, 0, 5), 1); }, "square"), ErrorClass::numeric);
+  matrix[3][3] = std::nan("");
+  EXPECT_EQ(error_of([&] { solve_ridge(matrix, 1); }, "NaN"), ErrorClass::numeric);
+}
+
 TEST_P(Eigensolver, RefusesNanAndInfinityOnEveryRank) {
   for (double bad : {std::nan(""), std::numeric_limits<double>::infinity()}) {
     auto matrix = random_covariance(24, 50);

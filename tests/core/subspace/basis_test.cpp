@@ -41,6 +41,18 @@ TEST_P(HardBasis, ProtectsTheSinkInputAsOneMoreDirection) {
   EXPECT_NEAR(p.diagonal().sum().item<double>(), static_cast<double>(kWidth - k - 1), 1e-5);
 }
 
+TEST_P(HardBasis, ReadsTheVectorsItAsksForAlone) {
+  const int64_t k = GetParam();
+  for (const at::Tensor& sink : {at::Tensor(), random_matrix(1, kWidth, "sink").flatten()}) {
+    ProjectorOptions options;
+    options.protect_sink = sink.defined();
+    const auto [begin, end] = basis_vectors(options, kWidth, k);
+    const Basis basis = make_basis(kInput, geometric_spectrum(kWidth),
+                                   random_rotation(kWidth).narrow(1, begin, end - begin), k, options, sink);
+    EXPECT_TRUE(at::equal(basis.vectors, basis_of(k, ProjectorKind::hard, sink).vectors));
+  }
+}
+
 TEST(Basis, ASinkInsideTheRetainSubspaceTakesNoDirection) {
   const at::Tensor sink = random_rotation(kWidth).narrow(1, 0, 5).sum(1);
   EXPECT_EQ(basis_of(5, ProjectorKind::hard, sink).vectors.size(1), 5);

@@ -184,6 +184,46 @@ TEST_P(EigenStage, WarnsOfOneDirectionThatHoldsEverything) {
   EXPECT_EQ(to_json(summaries[0]).at("warnings").size(), 2u);
 }
 
+TEST_P(EigenStage, TheRidgeProjectorIsTheSameByCholeskyAsByEigenvectors) {
+  const std::vector<Covariance> covariances{covariance_of(kReplicated, mesh),
+                                            covariance_of(kSharded, mesh, 0.6)};
+  EigenStageOptions options;
+  options.projector.kind = ProjectorKind::ridge;
+  options.solver = Solver::lapack;
+  const auto by_vectors = solve(covariances, options);
+  std::vector<at::Tensor> expected;
+  for (const auto& s : by_vectors)
+    expected.push_back(dense_projector(BasisStore::open(folder.path()).read(s.id)));
+  options.solver = Solver::automatic;
+  const auto by_cholesky = solve(covariances, options);
+  const BasisStore store = BasisStore::open(folder.path());
+  for (size_t i = 0; i < by_cholesky.size(); ++i) {
+    const BasisSummary &s = by_cholesky[i], &reference = by_vectors[i];
+    EXPECT_THAT(s.solver, ::testing::HasSubstr("potrf"));
+    EXPECT_LE(relative_error(dense_projector(store.read(s.id)), expected[i]), 1e-6);
+    EXPECT_NEAR(s.residual_energy, reference.residual_energy, 1e-6);
+    EXPECT_NEAR(s.heldout_residual_energy, reference.heldout_residual_energy, 1e-6);
+    EXPECT_NEAR(s.first_share, reference.first_share, 1e-4);
+    EXPECT_NEAR(static_cast<double>(s.k), kWidth - expected[i].diagonal().sum().item<double>(), 0.51);
+    EXPECT_LE(s.residual, 1e-12);
+    EXPECT_TRUE(s.spectrum.empty());
+    // Sharded as its layer is, it projects like the whole.
+    const at::Tensor d = random_matrix(3, kWidth, "d");
+    const at::Tensor local = is_sharded(s.id.input) ? mine(d.t(), mesh).t() : d;
+    const at::Tensor whole = d.matmul(expected[i]);
+    const Projector projector = Projector::from_slice(store.read_slice(s.id, mesh), mesh, at::kDouble);
+    EXPECT_LE(
+        relative_error(projector.apply(local), is_sharded(s.id.input) ? mine(whole.t(), mesh).t() : whole),
+        1e-6);
+  }
+}
+
+TEST_P(EigenStage, CholeskyIsRefusedForAProjectorThatNeedsEigenvectors) {
+  BasisWriter writer(folder.path(), world());
+  EXPECT_THROW(solve_bases({covariance_of(kReplicated, mesh)}, mesh, {.solver = Solver::cholesky}, writer),
+               Error);
+}
+
 TEST_P(EigenStage, TheHeldOutRuleHoldsItsShareOfHeldOutEnergyWithTheFewestDirections) {
   std::vector<BasisSummary> previous;
   for (Solver solver : {Solver::lapack, Solver::scalapack}) {
