@@ -1,3 +1,4 @@
+#include "core/storage/merged_json.hpp"
 #include "core/subspace/store_manifest.hpp"
 #include "core/subspace/subspace_store.hpp"
 #include "distributed/error.hpp"
@@ -37,14 +38,9 @@ void BasisWriter::finish(const nlohmann::json& key) {
   const nlohmann::json mine = {{"inputs", entries_},
                                {"files", file_ ? file_->close() : nlohmann::json::object()}};
   file_.reset();
-  nlohmann::json inputs = nlohmann::json::object(), files = nlohmann::json::object();
-  for (int rank = 0; rank < world_.size(); ++rank) {
-    const auto part = nlohmann::json::parse(world_.broadcast(mine.dump(), rank));
-    inputs.update(part.at("inputs"));
-    files.update(part.at("files"));
-  }
+  nlohmann::json all = merged_over_ranks(world_, mine);
   if (world_.rank() == 0)
-    write_manifest(folder_, make_manifest(kKind, key, std::move(inputs), std::move(files)));
+    write_manifest(folder_, make_manifest(kKind, key, std::move(all["inputs"]), std::move(all["files"])));
   world_.barrier();
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/storage/merged_json.hpp"
 #include "core/subspace/store_manifest.hpp"
 #include "core/subspace/subspace_store.hpp"
 #include "distributed/error.hpp"
@@ -51,9 +52,7 @@ void CovarianceWriter::write(Covariance& covariance) {
 void CovarianceWriter::finish(const nlohmann::json& key) {
   const nlohmann::json mine = file_ ? file_->close() : nlohmann::json::object();
   file_.reset();
-  nlohmann::json files = nlohmann::json::object();
-  for (int rank = 0; rank < mesh_.world.size(); ++rank)
-    files.update(nlohmann::json::parse(mesh_.world.broadcast(mine.dump(), rank)));
+  nlohmann::json files = merged_over_ranks(mesh_.world, mine);
   if (mesh_.is_root()) {
     nlohmann::json manifest = make_manifest(kKind, key, std::move(entries_), std::move(files));
     manifest["tensor"] = mesh_.tensor_size();

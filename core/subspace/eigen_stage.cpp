@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/storage/merged_json.hpp"
 #include "distributed/eigensolver.hpp"
 #include "distributed/error.hpp"
 
@@ -85,9 +86,7 @@ nlohmann::json conclude_ridge(const Covariance& covariance, const at::Tensor& ma
                               const at::Tensor& heldout, const EigenStageOptions& options,
                               BasisWriter& writer) {
   const double total = matrix.diagonal().sum().item<double>();
-  if (!(total > 0))
-    throw Error(ErrorClass::numeric, input_name(covariance.id) + ": the retain inputs have no energy at all",
-                "check that the retain data is not empty");
+  require_energy(total, input_name(covariance.id));
   const double tau = ridge_shift(options.projector, total, matrix.size(0));
   const RidgeFactor factor = solve_ridge(matrix, tau);
   const Basis basis = make_ridge_basis(covariance.id, factor.vectors);
@@ -179,9 +178,7 @@ class Results {
   }
 
   std::vector<BasisSummary> collect(const std::vector<Covariance>& covariances) const {
-    nlohmann::json all = nlohmann::json::object();
-    for (int rank = 0; rank < world_.size(); ++rank)
-      all.update(nlohmann::json::parse(world_.broadcast(mine_.dump(), rank)));
+    const nlohmann::json all = merged_over_ranks(world_, mine_);
     std::vector<BasisSummary> summaries;
     for (const Covariance& covariance : covariances) {
       const auto& result = all.at(input_name(covariance.id));

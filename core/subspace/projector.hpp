@@ -24,6 +24,9 @@ struct RankRule {
 int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module,
                     const at::Tensor& heldout_energy = {});
 
+/// Throws Error(numeric) naming `module` unless `energy`, its lambda_1 or trace, is positive and finite.
+void require_energy(double energy, const std::string& module);
+
 /// Why a retain subspace of an input n wide is not to be trusted, one sentence each; empty when nothing is
 /// wrong: lambda_1 holds over 90% of the trace (first_share), k <= 2, or under 20 counted tokens per input
 /// dimension.

@@ -79,12 +79,16 @@ std::string rule_text(const RankRule& rule) {
 
 }  // namespace
 
+void require_energy(double energy, const std::string& module) {
+  if (energy > 0 && std::isfinite(energy)) return;
+  throw Error(ErrorClass::numeric, module + ": the retain inputs have no energy at all",
+              "check that the retain data is not empty");
+}
+
 int64_t choose_rank(const at::Tensor& values, const RankRule& rule, const std::string& module,
                     const at::Tensor& heldout_energy) {
   const std::vector<double> spectrum = clamped(values);
-  if (spectrum.empty() || !(spectrum[0] > 0) || !std::isfinite(spectrum[0]))
-    throw Error(ErrorClass::numeric, module + ": the retain inputs have no energy at all",
-                "check that the retain data is not empty");
+  require_energy(spectrum.empty() ? 0 : spectrum[0], module);
   const auto n = static_cast<int64_t>(spectrum.size());
   int64_t k = 0;
   switch (rule.kind) {

@@ -3,6 +3,7 @@
 // is cheap, and it alone depends on the exported dtype.
 #include <optional>
 
+#include "core/storage/merged_json.hpp"
 #include "core/storage/safetensors.hpp"
 #include "core/subspace/projector.hpp"
 #include "core/subspace/subspace_store.hpp"
@@ -62,7 +63,7 @@ nlohmann::json run(Workspace& work) {
   const auto modules = update.modules();
   const auto inputs = inputs_of(modules);
   const Communicator& world = work.mesh.world;
-  std::map<std::string, nlohmann::json> mine;
+  nlohmann::json mine = nlohmann::json::object();
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (static_cast<int>(i) % world.size() != world.rank()) continue;
     const Covariance covariance = covariances.read(inputs[i], single_mesh());
@@ -80,13 +81,7 @@ nlohmann::json run(Workspace& work) {
     }
     work.progress.update(static_cast<int64_t>(i) + 1, static_cast<int64_t>(inputs.size()));
   }
-  std::map<std::string, nlohmann::json> all;
-  for (int rank = 0; rank < world.size(); ++rank) {
-    // A name of its own: items() of a temporary would outlive it.
-    const auto theirs = nlohmann::json::parse(
-        world.broadcast(rank == world.rank() ? nlohmann::json(mine).dump() : std::string(), rank));
-    for (const auto& [name, row] : theirs.items()) all[name] = row;
-  }
+  const nlohmann::json all = merged_over_ranks(world, mine);
   nlohmann::json rows = nlohmann::json::array();
   for (const auto& module : modules) rows.push_back(all.at(module_name(module)));
   double worst_leak = 0;
