@@ -28,9 +28,9 @@ const char kFooter[] =
 int end_job(const Communicator& world, const std::string& what, int code) {
   if (world.rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
   std::cout.flush();
-  std::cerr << "efface: error: ";
-  if (world.size() > 1) std::cerr << "[rank " << world.rank() << "] ";
-  std::cerr << what << std::endl;
+  const std::string rank = world.size() > 1 ? "[rank " + std::to_string(world.rank()) + "] " : "";
+  std::cerr << "efface: error: " + rank + what +
+                   "\n";  // in one write: mpirun's own words may come in between
   if (world.size() > 1) MpiSession::abort(code);
   return code;
 }

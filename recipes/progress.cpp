@@ -82,8 +82,9 @@ Watchdog::Watchdog(const ProgressLine& progress, double seconds, int rank) {
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
       const auto quiet = std::chrono::steady_clock::now() - progress.last_sign();
       if (std::chrono::duration<double>(quiet).count() < seconds) continue;
-      std::cerr << "efface: error: [rank " << rank << "] no progress for " << duration_text(seconds)
-                << " — another rank may be gone; parallel.timeout sets how long to wait" << std::endl;
+      std::cerr << "efface: error: [rank " + std::to_string(rank) + "] no progress for " +
+                       duration_text(seconds) +
+                       " — another rank may be gone; parallel.timeout sets how long to wait\n";
       MpiSession::abort(static_cast<int>(ErrorClass::communication));
     }
   });
