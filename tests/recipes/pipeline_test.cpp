@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <map>
 
 #include "distributed/error.hpp"
@@ -33,15 +34,21 @@ class TinyRun : public ::testing::Test {
       name = mkdtemp(pattern);
     }
     folder_ = world().broadcast(name, 0);
-    if (world().rank() == 0) testing::write_tiny_run(folder_);
-    world().barrier();
+    on_root([&] { testing::write_tiny_run(folder_); });
   }
   void TearDown() override {
     world().barrier();
     if (world().rank() == 0) fs::remove_all(folder_);
   }
 
+  /// When every rank has looked at what is there, the first changes it, and then the others see it.
+  static void on_root(const std::function<void()>& change) {
+    world().barrier();
+    if (world().rank() == 0) change();
+    world().barrier();
+  }
   void run(std::vector<std::string> overrides = {}, const PipelineOptions& options = {}) const {
+    world().barrier();  // every rank has looked at what an earlier run left
     overrides.push_back("output.folder=" + (folder_ / "run").string());
     run_pipeline(read_recipe(folder_ / "recipe.yaml", overrides), world(), options);
   }
@@ -163,7 +170,6 @@ TEST_F(TinyRun, WithoutAProjectionThereIsNoSubspace) {
 TEST_F(TinyRun, AnotherExportedDtypeIsMeasuredAndExportedAgainButNotTrainedAgain) {
   run();
   const auto trained = when("unlearn"), measured = when("constraint"), exported = when("export");
-  world().barrier();
   run({"output.dtype=fp32"});
   EXPECT_EQ(when("unlearn"), trained);
   EXPECT_GT(when("constraint"), measured);
@@ -234,13 +240,11 @@ TEST_F(TinyRun, OnlyWhatDependsOnAChangeIsDoneAgain) {
   run();
   const auto covariance = when("covariance"), before = when("before"), nullspace = when("nullspace"),
              trained = when("unlearn");
-  world().barrier();
   run({"train.learning_rate=0.002"});
   EXPECT_EQ(when("covariance"), covariance);
   EXPECT_EQ(when("nullspace"), nullspace);
   EXPECT_EQ(when("before"), before);
   EXPECT_GT(when("unlearn"), trained);
-  world().barrier();
   run({"train.learning_rate=0.002", "nullspace.rank.energy=0.7"});
   EXPECT_EQ(when("covariance"), covariance);
   EXPECT_GT(when("nullspace"), nullspace);
@@ -249,13 +253,11 @@ TEST_F(TinyRun, OnlyWhatDependsOnAChangeIsDoneAgain) {
 TEST_F(TinyRun, TheCardFollowsTheFiguresItQuotesAndTheModelItNames) {
   run();
   const auto trained = when("unlearn"), exported = when("export");
-  world().barrier();
   run({"evaluate.sample_tokens=3"});
   EXPECT_EQ(when("unlearn"), trained);
   EXPECT_GT(when("export"), exported);
   const auto again = when("export");
-  if (world().rank() == 0) fs::rename(folder_ / "model", folder_ / "moved");
-  world().barrier();
+  on_root([&] { fs::rename(folder_ / "model", folder_ / "moved"); });
   run({"evaluate.sample_tokens=3", "model.path=" + (folder_ / "moved").string()});
   EXPECT_EQ(when("unlearn"), trained);
   EXPECT_GT(when("export"), again);
@@ -268,7 +270,6 @@ TEST_F(TinyRun, WhatIsRedoneTakesWhatFollowsWithItAndNothingElse) {
   const char* follow[] = {"nullspace", "unlearn", "constraint", "evaluate", "export"};
   std::map<std::string, fs::file_time_type> earlier;
   for (const char* stage : follow) earlier[stage] = when(stage);
-  world().barrier();
   PipelineOptions options;
   options.redo = {"nullspace"};
   run({}, options);
@@ -280,7 +281,6 @@ TEST_F(TinyRun, WhatIsRedoneTakesWhatFollowsWithItAndNothingElse) {
 
 TEST_F(TinyRun, ARedoThatStopsEarlyLeavesNoOlderResultBehind) {
   run();
-  world().barrier();
   PipelineOptions options;
   options.redo = {"covariance"};
   options.until = "covariance";
@@ -314,11 +314,10 @@ TEST_F(TinyRun, AResultOfAnotherVersionIsNotTakenUp) {
     done["hash"] = hash_text(done["key"].dump());
     write_text_file(file, done.dump());
   };
-  if (world().rank() == 0) {
+  on_root([&] {
     set_version("covariance", "/version");
     set_version("unlearn", "/reads/covariance/version");
-  }
-  world().barrier();
+  });
   run();
   EXPECT_GT(when("covariance"), covariance);
   EXPECT_GT(when("unlearn"), trained);
@@ -330,7 +329,6 @@ TEST_F(TinyRun, TheReportHasOnlyTheStagesOfItsOwnRun) {
   const auto report = [&] { return read_text_file(folder_ / "run/report.html"); };
   for (const char* text : {"The retain subspace", "Did it stay in the null space?", "Before and after"})
     EXPECT_THAT(report(), HasSubstr(text));
-  world().barrier();
   run({"nullspace.projection=none", "evaluate.before=no", "evaluate.after=no"});
   for (const char* text : {"The retain subspace", "Did it stay in the null space?", "Before and after"})
     EXPECT_THAT(report(), ::testing::Not(HasSubstr(text)));
@@ -367,11 +365,10 @@ TEST_F(TinyRun, GoesOnFromTheLastCheckpointAndEndsWhereAnUninterruptedRunEnds) {
   const std::string whole = read_text_file(folder_ / "run/unlearn/update.safetensors");
   // As a kill after step 4 leaves it: a checkpoint, no done.json. The run of 4 steps differs in its key
   // alone.
-  if (world().rank() == 0) {
+  on_root([&] {
     fs::remove(folder_ / "run/unlearn/done.json");
     fs::remove(folder_ / "run/unlearn/update.safetensors");
-  }
-  world().barrier();
+  });
   run();
   EXPECT_EQ(summary("unlearn").at("resumed_at").get<int64_t>(), 6);
   EXPECT_EQ(read_text_file(folder_ / "run/unlearn/update.safetensors"), whole);
@@ -386,8 +383,7 @@ TEST_F(TinyRun, TheStepsAreOnDiskBeforeTheCheckpointThatCountsThem) {
 
 TEST_F(TinyRun, ACheckpointOfOtherSettingsIsNotTakenUp) {
   run();
-  if (world().rank() == 0) fs::remove(folder_ / "run/unlearn/done.json");
-  world().barrier();
+  on_root([&] { fs::remove(folder_ / "run/unlearn/done.json"); });
   run({"train.seed=5"});
   EXPECT_EQ(summary("unlearn").at("resumed_at").get<int64_t>(), 0);
 }
@@ -414,13 +410,12 @@ TEST_F(TinyRun, WindowMethodsChangeOnlyTheirLayers) {
 }
 
 TEST_F(TinyRun, MistakesInTheDataAreFoundBeforeAnyWork) {
-  if (world().rank() == 0) {
+  on_root([&] {
     write_text_file(folder_ / "no_safe.jsonl", R"({"question": "Q?", "answer": "A"})");
     write_text_file(
         folder_ / "bare.jsonl",
         R"({"bare_prompt": "The capital of France is", "answer": "Paris", "safe_response": "No."})");
-  }
-  world().barrier();
+  });
   const std::string no_safe = "data.forget=" + (folder_ / "no_safe.jsonl").string(),
                     bare = "data.forget=" + (folder_ / "bare.jsonl").string();
   const struct {
@@ -466,10 +461,10 @@ TEST_F(TinyRun, MistakesInTheDataAreFoundBeforeAnyWork) {
 }
 
 TEST_F(TinyRun, ABareFactIsForgottenWhenTheRecipeTakesItsForm) {
-  if (world().rank() == 0)
+  on_root([&] {
     write_text_file(folder_ / "bare.jsonl",
                     R"({"bare_prompt": "The capital of France is", "answer": "Paris"})");
-  world().barrier();
+  });
   run({"data.forget=" + (folder_ / "bare.jsonl").string(), "method=GradAscent", "method_args={}",
        "train={steps: 1, warmup_steps: 0, rows: {forget: 1}, forget_wordings: [question, bare]}",
        "evaluate.before=no", "evaluate.after=no"});
@@ -516,9 +511,7 @@ TEST_F(TinyRun, FinetuningGoesOnFromItsCheckpointWithTheLossesOfAllSteps) {
   run({"finetune.steps=4", "finetune.batch_size=4"}, options);
   const auto whole = summary("finetune").at("losses");
   EXPECT_EQ(whole.size(), 4u);
-  world().barrier();  // all have read it
-  if (world().rank() == 0) fs::remove(folder_ / "run/finetune/done.json");
-  world().barrier();
+  on_root([&] { fs::remove(folder_ / "run/finetune/done.json"); });
   run({"finetune.steps=4", "finetune.batch_size=4"}, options);
   EXPECT_EQ(summary("finetune").at("losses"), whole);
 }
@@ -528,7 +521,6 @@ TEST_F(TinyRun, FinetuningDependsOnTheLengthOfItsTextRows) {
   options.until = "finetune";
   run({"finetune.steps=1", "finetune.batch_size=4"}, options);
   const auto taught = when("finetune");
-  world().barrier();
   run({"finetune.steps=1", "finetune.batch_size=4", "train.text_window=16"}, options);
   EXPECT_GT(when("finetune"), taught);
 }
