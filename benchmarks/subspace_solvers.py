@@ -45,7 +45,8 @@ matrices = {str(n): second_moment(n) for n in arguments.sizes}
 with tempfile.TemporaryDirectory() as folder:
     file = os.path.join(folder, "matrices.safetensors")
     save_file(matrices, file)
-    worker = Worker([arguments.program, file], max(1, arguments.threads // arguments.ranks), arguments.ranks)
+    worker = Worker([arguments.program, file], max(1, arguments.threads // arguments.ranks), arguments.ranks,
+                    passive=False)
 
     def timed(call):
         begin = time.perf_counter()

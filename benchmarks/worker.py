@@ -6,12 +6,15 @@ import sys
 
 
 class Worker:
-    """Started at once; `ranks` ranks with `threads` threads each. Ready when the constructor returns."""
+    """Started at once; `ranks` ranks with `threads` threads each. Ready when the constructor returns. `passive`: threads
+    sleep at once when they have nothing to do, so that two workers can take turns; it slows short parallel regions."""
 
-    def __init__(self, command, threads, ranks=1):
-        environment = dict(os.environ, OMP_WAIT_POLICY="passive", OMPI_MCA_mpi_yield_when_idle="1",
+    def __init__(self, command, threads, ranks=1, passive=True):
+        environment = dict(os.environ, OMPI_MCA_mpi_yield_when_idle="1",
                            OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                            OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+        if passive:
+            environment["OMP_WAIT_POLICY"] = "passive"
         launcher = ["mpirun", "-n", str(ranks), "--bind-to", "none"] if ranks > 1 else []
         self.process = subprocess.Popen([*launcher, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=environment)

@@ -19,8 +19,8 @@ at::Tensor dsyevd(at::Tensor& matrix) {
   auto values = at::empty({n}, at::kDouble);
   int info = 0;
   const auto call = [&](double* work, int work_size, int* integers, int integers_size) {
-    // The matrix is symmetric to the bit, so either triangle will do; MKL is faster with the lower.
-    dsyevd_("V", "L", &n, matrix.data_ptr<double>(), &n, values.data_ptr<double>(), work, &work_size,
+    // LAPACK reads by columns: its upper triangle is our lower one.
+    dsyevd_("V", "U", &n, matrix.data_ptr<double>(), &n, values.data_ptr<double>(), work, &work_size,
             integers, &integers_size, &info);
     require_converged(info, n, "dsyevd");
   };
