@@ -59,6 +59,7 @@ struct NullspaceSection {
   std::vector<std::string> capped = {"down"};
   int64_t max_tokens = 45000, max_heldout_tokens = 8000, window = 256;
   double memory = 0;  // GiB a rank for covariances; 0: four fifths of what is free
+  double save_every = 10;  // minutes; 0: never
   bool chat_rows = true;
   std::string solver = "auto";
 };

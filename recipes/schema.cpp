@@ -167,6 +167,9 @@ void add_nullspace(std::vector<SchemaKey>& keys) {
              "GiB a rank for covariances; layers beyond it wait their turn, their hidden states on "
              "disk; 0: four fifths of what is free",
              EFFACE_MEMBER(nullspace.memory)));
+  keys.push_back(number("nullspace.save_every", at_least(0),
+                        "minutes between saves of covariances under way, which a rerun goes on from; 0: none",
+                        EFFACE_MEMBER(nullspace.save_every)));
   keys.push_back(integer("nullspace.max_tokens", at_least(16), "retain tokens counted",
                          EFFACE_MEMBER(nullspace.max_tokens)));
   keys.push_back(integer("nullspace.max_heldout_tokens", at_least(0), "held-out tokens counted",

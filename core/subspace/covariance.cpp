@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/subspace/norm_cap.hpp"
+#include "core/subspace/store_manifest.hpp"
 #include "core/subspace/token_staging.hpp"
 #include "distributed/error.hpp"
 
@@ -213,6 +214,44 @@ void CovarianceAccumulator::finish_each(const std::function<void(Covariance&)>& 
     Covariance covariance = state_->finish(node.mapped());
     take(covariance);
   }
+}
+
+bool CovarianceAccumulator::can_save() const {
+  return std::all_of(state_->inputs.begin(), state_->inputs.end(),
+                     [](const auto& input) { return !input.second.capped || input.second.cap; });
+}
+
+void CovarianceAccumulator::save(StoreFileWriter& file) const {
+  for (const auto& [id, input] : state_->inputs) {
+    const std::string name = input_name(id);
+    input.moment.save(file, name + "/matrix");
+    if (input.heldout) input.heldout->save(file, name + "/heldout");
+    if (input.sink_sum.defined()) file.write(name + "/sink_sum", input.sink_sum.cpu());
+    file.write(name + "/counts",
+               at::tensor({input.tokens, input.heldout_tokens, input.sinks,
+                           int64_t{input.heldout.has_value()}, int64_t{input.sink_sum.defined()}}));
+    file.write(name + "/energies",
+               at::tensor({input.energy, input.largest_token, input.cap.value_or(0)}, at::kDouble));
+  }
+}
+
+void CovarianceAccumulator::restore(const StoreFile& file) {
+  const at::Device device = state_->mesh.device;
+  for (auto& [id, input] : state_->inputs) {
+    const std::string name = input_name(id);
+    const at::Tensor counts = file.read(name + "/counts", {5}), energies = file.read(name + "/energies", {3});
+    input.tokens = counts[0].item<int64_t>();
+    input.heldout_tokens = counts[1].item<int64_t>();
+    input.sinks = counts[2].item<int64_t>();
+    input.energy = energies[0].item<double>();
+    input.largest_token = energies[1].item<double>();
+    if (input.capped) input.cap = energies[2].item<double>();
+    input.moment.restore(file, name + "/matrix", device);
+    if (counts[3].item<int64_t>() != 0)
+      input.heldout.emplace(input.n, state_->mesh.tensor).restore(file, name + "/heldout", device);
+    if (counts[4].item<int64_t>() != 0) input.sink_sum = file.read(name + "/sink_sum", {input.n}).to(device);
+  }
+  state_->sampling = false;
 }
 
 std::vector<Covariance> CovarianceAccumulator::finish() {

@@ -29,6 +29,9 @@
 
 namespace efface {
 
+class StoreFile;  // store_manifest.hpp
+class StoreFileWriter;
+
 struct CovarianceOptions {
   bool skip_sinks = true;  ///< leave position 0 of each row out; its mean is kept as `sink_mean`
   double norm_cap = 0;     ///< > 0: tokens longer than norm_cap x median are scaled down to it
@@ -70,6 +73,13 @@ class CovarianceAccumulator {
   std::vector<Covariance> finish();
   /// finish() one by one: each is handed to `take` and freed before the next. Collective over the mesh.
   void finish_each(const std::function<void(Covariance&)>& take);
+
+  /// Is every cap fixed? Before, there is nothing to save. The same on every rank.
+  bool can_save() const;
+  /// This rank's part, neither reduced nor mirrored, to the bit; a restored accumulator of the same inputs,
+  /// options and mesh goes on as the saved one would have. Not collective. Throws Error(storage).
+  void save(StoreFileWriter& file) const;
+  void restore(const StoreFile& file);
 
  private:
   struct State;

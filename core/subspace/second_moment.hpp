@@ -35,6 +35,10 @@ class SecondMomentSum {
   /// object is empty after.
   BlockRows finish(const Communicator& data);
 
+  /// What has been added on this rank, [its block rows, n] fp64: neither reduced nor mirrored.
+  at::Tensor& partial() { return sum_.local; }
+  const at::Tensor& partial() const { return sum_.local; }
+
  private:
   struct Part {  // a rectangle of this rank's rows, or the diagonal block's triangle
     int64_t row, rows, column, columns;

@@ -179,6 +179,8 @@ at::Tensor StoreFile::read(const std::string& dataset, const std::vector<int64_t
   return file_.read(dataset);
 }
 
+void StoreFile::verify(const std::string& dataset) const { read(dataset, file_.shape(dataset)); }
+
 at::Tensor StoreFile::read_rows(const std::string& dataset, const std::vector<int64_t>& shape, int64_t begin,
                                 int64_t end) const {
   check(dataset, shape);

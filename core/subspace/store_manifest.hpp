@@ -72,6 +72,8 @@ class StoreFile {
   /// Rows [begin, end) of it; `shape` is the whole's.
   at::Tensor read_rows(const std::string& dataset, const std::vector<int64_t>& shape, int64_t begin,
                        int64_t end) const;
+  /// Reads a dataset of any shape and forgets it: throws as read() would.
+  void verify(const std::string& dataset) const;
 
  private:
   void check(const std::string& dataset, const std::vector<int64_t>& shape) const;

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <numeric>
 #include <optional>
 
-#include "core/storage/hdf5_file.hpp"
+#include "core/subspace/stream_checkpoint.hpp"
 #include "core/subspace/token_staging.hpp"
 #include "distributed/error.hpp"
 
@@ -17,47 +18,6 @@ std::string gib_text(int64_t bytes) {
   std::snprintf(text, sizeof text, "%.3g GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
   return text;
 }
-
-/// Hidden states at one boundary, a dataset a pass. The tensor group's first rank has the file.
-class BoundaryStates {
- public:
-  BoundaryStates(const std::filesystem::path& folder, int layer, const Mesh& mesh)
-      : mesh_(mesh),
-        file_path_(folder / ("hidden-" + std::to_string(layer) + "-data-" + std::to_string(mesh.data_rank()) +
-                             ".h5")) {
-    if (mesh.tensor_rank() == 0) file_ = Hdf5File::create(file_path_);
-  }
-
-  void write(size_t pass, const at::Tensor& hidden) {
-    if (file_ && hidden.size(0) > 0) file_->write("pass-" + std::to_string(pass), hidden.cpu());
-  }
-  /// What was written can be read from now on.
-  void close() {
-    if (!file_) return;
-    file_->close();
-    file_ = Hdf5File::open(file_path_);
-  }
-  at::Tensor read(size_t pass, int64_t tokens, int64_t width, at::ScalarType dtype) const {
-    if (tokens == 0) return at::empty({0, width}, at::TensorOptions().dtype(dtype).device(mesh_.device));
-    at::Tensor hidden = file_ ? file_->read("pass-" + std::to_string(pass))
-                              : at::empty({tokens, width}, at::TensorOptions().dtype(dtype));
-    if (mesh_.tensor_size() > 1) {
-      hidden = hidden.to(mesh_.device);
-      mesh_.tensor.broadcast(hidden, 0);
-    }
-    return hidden.to(mesh_.device);
-  }
-  void remove() {
-    if (!file_) return;
-    file_.reset();
-    std::filesystem::remove(file_path_);
-  }
-
- private:
-  Mesh mesh_;
-  std::filesystem::path file_path_;
-  std::optional<Hdf5File> file_;
-};
 
 }  // namespace
 
@@ -140,40 +100,49 @@ int64_t stream_work(const std::vector<std::vector<InputId>>& groups, const std::
 
 void stream_covariances(const Transformer& model, const std::vector<std::vector<InputId>>& groups,
                         const std::vector<RetainPass>& passes, const CovarianceOptions& options,
-                        const std::filesystem::path& scratch, const std::function<void(Covariance&)>& take,
-                        const std::function<void(int64_t)>& progress) {
+                        const std::filesystem::path& folder, const StreamHooks& hooks) {
   const at::NoGradGuard no_grad;
   const Mesh& mesh = model.mesh();
-  if (groups.size() > 1) {
-    if (mesh.is_root()) std::filesystem::create_directories(scratch);
-    mesh.world.barrier();
-  }
-  std::optional<BoundaryStates> below;
-  int begin = 0;
-  int64_t done = 0;
+  std::vector<int64_t> tokens;
+  for (const auto& pass : passes) tokens.push_back(token_count(pass.rows));
+  StreamCheckpoint checkpoint(folder, mesh, tokens);
+  int begin = groups.empty() ? 0 : checkpoint.boundary_below(groups.front().front().layer);
+  int64_t done = begin * std::accumulate(tokens.begin(), tokens.end(), int64_t{0});
   for (size_t g = 0; g < groups.size(); ++g) {
-    CovarianceAccumulator accumulator(model.config(), mesh, groups[g], options);
-    const int end = accumulator.last_layer() + 1;
-    std::optional<BoundaryStates> above;
-    if (g + 1 < groups.size()) above.emplace(scratch, end, mesh);
-    for (size_t pass = 0; pass < passes.size(); ++pass) {
+    std::optional<CovarianceAccumulator> accumulator;
+    const auto start_over = [&] { accumulator.emplace(model.config(), mesh, groups[g], options); };
+    start_over();
+    const int end = accumulator->last_layer() + 1;
+    const bool last = g + 1 == groups.size();
+    bool damaged = false;
+    const size_t first = checkpoint.restore(groups[g], begin, *accumulator, damaged).value_or(0);
+    if (damaged) start_over();
+    for (const auto& note : checkpoint.take_notes())
+      if (hooks.note) hooks.note(note);
+    if (!last) checkpoint.begin_boundary(end, first);
+    for (size_t pass = 0; pass < first; ++pass) done += tokens[pass] * (end - begin);
+    for (size_t pass = first; pass < passes.size(); ++pass) {
       const RaggedBatch batch = make_batch(passes[pass].rows, mesh.device);
-      const Taps& taps = accumulator.taps(batch, passes[pass].heldout);
-      at::Tensor hidden = below ? below->read(pass, batch.tokens(), model.config().hidden_size, model.dtype())
-                                : model.embed(batch, &taps);
+      const Taps& taps = accumulator->taps(batch, passes[pass].heldout);
+      at::Tensor hidden = begin > 0
+                              ? checkpoint.read_hidden(begin, pass, model.config().hidden_size, model.dtype())
+                              : model.embed(batch, &taps);
       hidden = model.run_layers(hidden, batch, begin, end, &taps);
-      if (above) above->write(pass, hidden);
-      done += batch.tokens() * (end - begin);
-      if (progress) progress(done);
+      if (!last) checkpoint.write_hidden(pass, hidden);
+      done += tokens[pass] * (end - begin);
+      if (hooks.progress) hooks.progress(done);
+      if (pass + 1 < passes.size() && hooks.save_due && hooks.save_due()) {
+        if (accumulator->can_save()) checkpoint.save(groups[g], begin, pass + 1, *accumulator);
+        if (hooks.saved) hooks.saved();
+      }
     }
-    if (below) below->remove();
-    if (above) above->close();
-    below = std::move(above);
+    if (!last) checkpoint.end_boundary();
+    accumulator->finish_each(hooks.take);
+    if (hooks.group_done) hooks.group_done();
+    if (!last) checkpoint.keep_only(end);
     begin = end;
-    accumulator.finish_each(take);
   }
-  mesh.world.barrier();
-  if (groups.size() > 1 && mesh.is_root()) std::filesystem::remove(scratch);
+  checkpoint.remove();
 }
 
 }  // namespace efface

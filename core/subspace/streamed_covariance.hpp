@@ -40,15 +40,23 @@ CovarianceMemory covariance_memory(const ModelConfig& config, const Mesh& mesh,
 std::vector<std::vector<InputId>> groups_within(const CovarianceMemory& memory,
                                                 const std::vector<InputId>& inputs, int64_t budget);
 
-/// Runs `passes` through each group's layers and hands every input's covariance to `take`, in the order of
-/// InputId, before the next group begins. The same bits whatever the groups. With more than one group,
-/// `scratch` holds the boundary's hidden states (HDF5, the model's dtype, written by each tensor group's
-/// first rank) of two boundaries at most, and is gone after. progress(done): tokens x layers of this data
-/// rank, of stream_work() in all. Collective over the mesh.
+/// What stream_covariances() tells its caller, on every rank alike.
+struct StreamHooks {
+  std::function<void(Covariance&)> take;       ///< each input's, in the order of InputId, group by group
+  std::function<void()> group_done;            ///< makes safe what was taken since the last call; collective
+  std::function<void(int64_t done)> progress;  ///< tokens x layers of this data rank, of stream_work() in all
+  std::function<bool()> save_due;              ///< asked after each pass: save what there is? collective
+  std::function<void()> saved;                 ///< after such a save; may throw to end the stream
+  std::function<void(const std::string&)> note;  ///< something an earlier run left is damaged, and not used
+};
+
+/// Runs `passes` through each group's layers; the same bits whatever the groups. With more than one group, or
+/// once something was saved, `folder` holds a StreamCheckpoint, and is gone after. A run that was ended goes
+/// on from it, given the groups of what had not been taken and made safe; on another mesh from the
+/// embeddings. Collective over the mesh.
 void stream_covariances(const Transformer& model, const std::vector<std::vector<InputId>>& groups,
                         const std::vector<RetainPass>& passes, const CovarianceOptions& options,
-                        const std::filesystem::path& scratch, const std::function<void(Covariance&)>& take,
-                        const std::function<void(int64_t done)>& progress = {});
+                        const std::filesystem::path& folder, const StreamHooks& hooks);
 int64_t stream_work(const std::vector<std::vector<InputId>>& groups, const std::vector<RetainPass>& passes);
 
 }  // namespace efface

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/subspace/store_manifest.hpp"
+
 namespace efface {
 
 at::Tensor squared_norms(const ColumnBlocks& blocks) {
@@ -41,7 +43,7 @@ void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index
     if (scale.defined()) into.mul_(scale.narrow(0, from, into.size(0)).unsqueeze(1));
   };
   if (waiting_tokens_ + tokens < kFewestTokens) {
-    if (!waiting_.defined()) waiting_ = at::empty({kFewestTokens, n_}, options);
+    if (!waiting_.defined()) waiting_ = empty_waiting(index.device());
     take(waiting_.narrow(0, waiting_tokens_, tokens), 0);
     waiting_tokens_ += tokens;
     return;
@@ -65,7 +67,7 @@ void StagedSecondMoment::add(const ColumnBlocks& blocks, const at::Tensor& index
     }
   }
   if (filled == 0) return;
-  if (!waiting_.defined()) waiting_ = at::empty({kFewestTokens, n_}, options);
+  if (!waiting_.defined()) waiting_ = empty_waiting(index.device());
   waiting_.narrow(0, 0, filled).copy_(buffer.narrow(0, 0, filled));
   waiting_tokens_ = filled;
 }
@@ -78,6 +80,29 @@ BlockRows StagedSecondMoment::finish(const Communicator& data) {
   waiting_.reset();
   waiting_tokens_ = 0;
   return sum_.finish(data);
+}
+
+at::Tensor StagedSecondMoment::empty_waiting(at::Device device) const {
+  return at::empty({kFewestTokens, n_}, at::TensorOptions().dtype(dtype_).device(device));
+}
+
+void StagedSecondMoment::save(StoreFileWriter& file, const std::string& name) const {
+  file.write(name + "/sum", sum_.partial());
+  const bool as_bf16 = dtype_ == at::kBFloat16;
+  file.write(name + "/waiting_tokens", at::tensor({waiting_tokens_, int64_t{as_bf16}}));
+  if (waiting_tokens_ > 0) file.write(name + "/waiting", waiting_.narrow(0, 0, waiting_tokens_).cpu());
+}
+
+void StagedSecondMoment::restore(const StoreFile& file, const std::string& name, at::Device device) {
+  at::Tensor& sum = sum_.partial();
+  sum.copy_(file.read(name + "/sum", sum.sizes().vec()));
+  const at::Tensor counts = file.read(name + "/waiting_tokens", {2});
+  waiting_tokens_ = counts[0].item<int64_t>();
+  dtype_ = counts[1].item<int64_t>() != 0 ? at::kBFloat16 : at::kFloat;
+  waiting_.reset();
+  if (waiting_tokens_ == 0) return;
+  waiting_ = empty_waiting(device);
+  waiting_.narrow(0, 0, waiting_tokens_).copy_(file.read(name + "/waiting", {waiting_tokens_, n_}));
 }
 
 }  // namespace efface

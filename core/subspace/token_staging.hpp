@@ -3,11 +3,15 @@
 
 #include <ATen/ATen.h>
 
+#include <string>
 #include <vector>
 
 #include "core/subspace/second_moment.hpp"
 
 namespace efface {
+
+class StoreFile;  // store_manifest.hpp
+class StoreFileWriter;
 
 /// Tokens as column blocks in order, [tokens, n_s] each: one a rank of the tensor group.
 using ColumnBlocks = std::vector<at::Tensor>;
@@ -32,7 +36,13 @@ class StagedSecondMoment {
   /// What waits is added; then SecondMomentSum::finish().
   BlockRows finish(const Communicator& data);
 
+  /// This rank's sum and what waits, to the bit, under "<name>/"; a restored one goes on as the saved one
+  /// would have. restore() throws Error(storage).
+  void save(StoreFileWriter& file, const std::string& name) const;
+  void restore(const StoreFile& file, const std::string& name, at::Device device);
+
  private:
+  at::Tensor empty_waiting(at::Device device) const;
   void gather(at::Tensor into, const ColumnBlocks& blocks, const at::Tensor& index) const;
 
   int64_t n_;

@@ -1,11 +1,16 @@
 // covariance: the second moments of every wanted linear input over the retain tokens, in one pass.
 #include "core/subspace/covariance.hpp"
 
+#include <algorithm>
+#include <iterator>
+#include <map>
+
 #include "core/subspace/streamed_covariance.hpp"
 #include "core/subspace/subspace_store.hpp"
 #include "distributed/error.hpp"
 #include "distributed/memory.hpp"
 #include "recipes/stages/workspace.hpp"
+#include "recipes/stop_signal.hpp"
 
 namespace efface {
 namespace {
@@ -116,6 +121,35 @@ int64_t memory_budget(const Workspace& work) {
       asked > 0 ? asked : kShareOfFree * static_cast<double>(available_memory(work.mesh.world)));
 }
 
+/// Saves every `nullspace.save_every` minutes, and before the run ends when it is asked to.
+class SaveTimer {
+ public:
+  explicit SaveTimer(const Workspace& work)
+      : work_(work), interval_(60 * work.recipe.nullspace.save_every), last_(work.progress.seconds()) {}
+  bool due() {
+    stop_ = stop_was_asked(work_.mesh.world);
+    const bool elapsed = interval_ > 0 && work_.progress.seconds() - last_ >= interval_;
+    return work_.mesh.world.broadcast(stop_ || elapsed ? "due" : "", 0) == "due";
+  }
+  void saved() {
+    last_ = work_.progress.seconds();
+    if (stop_)
+      throw Error(ErrorClass::interrupted, "stopped inside stage covariance",
+                  "the same command goes on from there");
+  }
+
+ private:
+  const Workspace& work_;
+  double interval_, last_;
+  bool stop_ = false;
+};
+
+std::vector<InputId> without(const std::vector<InputId>& all, const std::vector<InputId>& some) {
+  std::vector<InputId> rest;
+  std::set_difference(all.begin(), all.end(), some.begin(), some.end(), std::back_inserter(rest));
+  return rest;
+}
+
 nlohmann::json run(Workspace& work) {
   const auto rows = up_to(retain_rows(work), work.recipe.nullspace.max_tokens);
   if (rows.empty())
@@ -127,36 +161,50 @@ nlohmann::json run(Workspace& work) {
   add_passes(work.mesh, evenly_dealt(rows, options.cap_sample), false, passes);
   add_passes(work.mesh, evenly_dealt(heldout, 0), true, passes);
 
-  const Transformer& model = work.model();
+  const auto folder = work.run.stage_folder("covariance");
   const auto inputs = inputs_of(work.trained_modules());
+  CovarianceWriter writer(folder, work.mesh, settings(work));
+  for (const auto& note : writer.notes()) work.progress.note("computed again: " + note);
+  const auto there = writer.published();
+  std::map<InputId, nlohmann::json> described;
+  StreamHooks hooks;
+  hooks.take = [&](Covariance& covariance) {
+    writer.write(covariance);
+    described[covariance.id] = describe(covariance);
+  };
+  hooks.group_done = [&] { writer.publish(); };
+  hooks.note = [&](const std::string& note) { work.progress.note("not taken up: " + note); };
+  SaveTimer timer(work);
+  hooks.save_due = [&] { return timer.due(); };
+  hooks.saved = [&] { timer.saved(); };
+
+  const Transformer& model = work.model();
   const CovarianceMemory memory =
       covariance_memory(work.config(), work.mesh, inputs, options, !heldout.empty(),
                         largest_pass(work.mesh, passes), model.dtype());
   const int64_t budget = memory_budget(work);
-  const auto groups = groups_within(memory, inputs, budget);
-
+  const auto groups = groups_within(memory, without(inputs, there), budget);
   const int64_t total = stream_work(groups, passes);
-  const auto in_tokens = [&](int64_t work_done) {  // of all data ranks
-    return work_done * work.mesh.data_size() / (groups.back().back().layer + 1);
+  hooks.progress = [&](int64_t done) {
+    const auto in_tokens = [&](int64_t layers) {  // of all data ranks
+      return layers * work.mesh.data_size() / (groups.back().back().layer + 1);
+    };
+    work.progress.update(in_tokens(done), in_tokens(total));
   };
   const double start = work.progress.seconds();
-  CovarianceWriter writer(work.run.stage_folder("covariance"), work.mesh);
-  nlohmann::json described = nlohmann::json::array();
-  int64_t counted = 0, counted_heldout = 0;
-  stream_covariances(
-      model, groups, passes, options, work.run.stage_folder("covariance") / "boundary",
-      [&](Covariance& covariance) {
-        writer.write(covariance);
-        described.push_back(describe(covariance));
-        counted = covariance.tokens;
-        counted_heldout = covariance.heldout_tokens;
-      },
-      [&](int64_t done) { work.progress.update(in_tokens(done), in_tokens(total)); });
+  stream_covariances(model, groups, passes, options, folder / "partial", hooks);
   const double seconds = work.progress.seconds() - start;
-  writer.finish(settings(work));
-  return {{"inputs", described},
-          {"tokens", counted},
-          {"heldout_tokens", counted_heldout},
+  writer.finish();
+
+  if (!there.empty()) {
+    const auto store = CovarianceStore::open(folder);
+    for (const InputId& id : there) described[id] = describe(store.read(id, work.mesh));
+  }
+  nlohmann::json all = nlohmann::json::array();
+  for (const auto& [id, description] : described) all.push_back(description);
+  return {{"inputs", all},
+          {"tokens", all.back()["tokens"]},
+          {"heldout_tokens", all.back()["heldout_tokens"]},
           {"groups", groups.size()},
           {"bytes_with_all_layers", memory.all()},
           {"bytes_budget", budget},
@@ -176,7 +224,7 @@ std::string line(const nlohmann::json& summary) {
 
 Stage covariance_stage() {
   Stage stage{"covariance", wanted, settings, run, line};
-  stage.version = 2;  // files whose every block is checked
+  stage.version = 3;  // in parts
   return stage;
 }
 

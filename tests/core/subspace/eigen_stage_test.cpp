@@ -53,13 +53,47 @@ class SubspaceStage : public ::testing::TestWithParam<bool> {
 };
 INSTANTIATE_TEST_SUITE_P(TensorOrData, SubspaceStage, ::testing::Bool());
 
+TEST_P(SubspaceStage, AnInputThatIsDamagedIsAloneToBeWrittenAgain) {
+  const nlohmann::json key = {{"model", "tiny"}};
+  const std::vector<Covariance> whole{covariance_of(kReplicated, mesh), covariance_of(kSharded, mesh)};
+  for (const Covariance& covariance : whole) {
+    CovarianceWriter writer(folder.path(), mesh,
+                            key);  // one part each, as of a run that was ended in between
+    Covariance copy = covariance;
+    copy.matrix.local = covariance.matrix.local.clone();
+    writer.write(copy);
+    writer.publish();
+  }
+  EXPECT_THROW(CovarianceStore::open(folder.path()), Error) << "taken for whole";
+  EXPECT_EQ(CovarianceWriter(folder.path(), mesh, key).published().size(), 2u);
+  EXPECT_TRUE(CovarianceWriter(folder.path(), mesh, {{"model", "other"}}).published().empty());
+  world().barrier();
+  const std::string damaged = "covariance-0-of-" + std::to_string(mesh.tensor_size()) + ".h5";
+  if (world().rank() == 0) std::filesystem::resize_file(folder.path() / damaged, 1000);
+  world().barrier();
+  CovarianceWriter writer(folder.path(), mesh, key);
+  EXPECT_EQ(writer.published(), std::vector<InputId>{kSharded});
+  ASSERT_EQ(writer.notes().size(), 1u);
+  EXPECT_NE(writer.notes()[0].find(damaged), std::string::npos) << writer.notes()[0];
+  Covariance again = whole[0];
+  again.matrix.local = whole[0].matrix.local.clone();
+  writer.write(again);
+  writer.finish();
+  const CovarianceStore store = CovarianceStore::open(folder.path());
+  for (const Covariance& covariance : whole)
+    EXPECT_TRUE(at::equal(store.read(covariance.id, mesh).matrix.local,
+                          covariance.matrix.local.to(at::kFloat).to(at::kDouble)));
+  world().barrier();
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / damaged)) << "no input refers to it any more";
+}
+
 TEST_P(SubspaceStage, CovariancesAreReadBackOnAnyMesh) {
   std::vector<Covariance> written{covariance_of(kReplicated, mesh), covariance_of(kSharded, mesh)};
   written[0].heldout_tokens = 0;
   written[0].sink_mean.reset();
-  CovarianceWriter writer(folder.path(), mesh);
+  CovarianceWriter writer(folder.path(), mesh, {{"model", "tiny"}});
   for (Covariance& covariance : written) writer.write(covariance);
-  writer.finish({{"model", "tiny"}});
+  writer.finish();
   const CovarianceStore store = CovarianceStore::open(folder.path());
   EXPECT_EQ(store.key().at("model"), "tiny");
   EXPECT_EQ(store.inputs(), (std::vector<InputId>{kReplicated, kSharded}));

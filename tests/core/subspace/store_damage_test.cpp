@@ -28,7 +28,7 @@ struct Kind {
 at::Tensor scalars(std::initializer_list<double> values) { return at::tensor(at::ArrayRef<double>(values)); }
 
 void write_covariances(const fs::path& folder, const std::string& seed) {
-  CovarianceWriter writer(folder, single_mesh());
+  CovarianceWriter writer(folder, single_mesh(), {{"model", "tiny"}});
   for (const InputId& id : kInputIds) {
     Covariance c;
     c.id = id;
@@ -44,7 +44,7 @@ void write_covariances(const fs::path& folder, const std::string& seed) {
     c.sink_mean = random_matrix(1, kWidth, seed + "sink").flatten();
     writer.write(c);
   }
-  writer.finish({{"model", "tiny"}});
+  writer.finish();
 }
 
 std::vector<at::Tensor> read_covariances(const fs::path& folder) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "distributed/error.hpp"
 #include "tests/core/model/small_model.hpp"
@@ -37,9 +38,26 @@ class StreamedCovariance : public ::testing::TestWithParam<bool> {
   std::vector<Covariance> stream(const std::vector<std::vector<InputId>>& groups) const {
     const Transformer model = Transformer::random(config_, mesh_, 5);
     std::vector<Covariance> all;
-    stream_covariances(model, groups, passes_, options_, scratch_.path() / "boundary",
-                       [&](Covariance& covariance) { all.push_back(std::move(covariance)); });
+    StreamHooks hooks;
+    hooks.take = [&](Covariance& covariance) { all.push_back(std::move(covariance)); };
+    stream_covariances(model, groups, passes_, options_, scratch_.path() / "partial", hooks);
     return all;
+  }
+
+  bool goes_on_after(int stop, const std::vector<std::vector<InputId>>& groups, std::vector<Covariance>& all,
+                     int& saves, const std::function<void()>& damage) const;
+
+  static void expect_equal(const std::vector<Covariance>& some, const std::vector<Covariance>& whole) {
+    ASSERT_EQ(some.size(), whole.size());
+    for (size_t i = 0; i < whole.size(); ++i) {
+      EXPECT_EQ(some[i].id, whole[i].id);
+      EXPECT_EQ(some[i].tokens, whole[i].tokens);
+      EXPECT_EQ(some[i].norm_cap, whole[i].norm_cap) << input_name(whole[i].id);
+      EXPECT_EQ(some[i].top_token_share, whole[i].top_token_share) << input_name(whole[i].id);
+      EXPECT_TRUE(at::equal(some[i].matrix.local, whole[i].matrix.local)) << input_name(whole[i].id);
+      EXPECT_TRUE(at::equal(some[i].heldout.local, whole[i].heldout.local)) << input_name(whole[i].id);
+      EXPECT_TRUE(at::equal(some[i].sink_mean, whole[i].sink_mean)) << input_name(whole[i].id);
+    }
   }
 
   static ModelConfig four_layers() {
@@ -68,18 +86,92 @@ TEST_P(StreamedCovariance, IsTheSameWhateverTheGroups) {
         groups_within(memory_, inputs_, memory_.shared + layers * memory_.of_layers.front().second);
     ASSERT_EQ(groups.size(), layers == 1 ? 4u : 2u);
     const auto streamed = stream(groups);
-    ASSERT_EQ(streamed.size(), whole.size());
-    for (size_t i = 0; i < whole.size(); ++i) {
-      EXPECT_EQ(streamed[i].id, whole[i].id);
-      EXPECT_EQ(streamed[i].tokens, whole[i].tokens);
-      EXPECT_EQ(streamed[i].norm_cap, whole[i].norm_cap) << input_name(whole[i].id);
-      EXPECT_TRUE(at::equal(streamed[i].matrix.local, whole[i].matrix.local)) << input_name(whole[i].id);
-      EXPECT_TRUE(at::equal(streamed[i].heldout.local, whole[i].heldout.local)) << input_name(whole[i].id);
-      EXPECT_TRUE(at::equal(streamed[i].sink_mean, whole[i].sink_mean)) << input_name(whole[i].id);
+    ASSERT_NO_FATAL_FAILURE(expect_equal(streamed, whole));
+    world().barrier();
+    EXPECT_FALSE(std::filesystem::exists(scratch_.path() / "partial")) << "boundary states are left behind";
+    world().barrier();
+  }
+}
+
+// Ends the stream at its `stop`-th chance, once every pass may save and once a group: then runs it again with
+// the groups that are left, as a run does. True while there was such a chance.
+bool StreamedCovariance::goes_on_after(int stop, const std::vector<std::vector<InputId>>& groups,
+                                       std::vector<Covariance>& all, int& saves,
+                                       const std::function<void()>& damage) const {
+  struct Killed {};
+  const Transformer model = Transformer::random(config_, mesh_, 5);
+  std::vector<Covariance> group;
+  int chance = 0;
+  StreamHooks hooks;
+  hooks.take = [&](Covariance& covariance) { group.push_back(std::move(covariance)); };
+  hooks.group_done = [&] {
+    if (chance++ == stop) throw Killed();  // before what was taken is safe
+    std::move(group.begin(), group.end(), std::back_inserter(all));
+    group.clear();
+    if (chance++ == stop) throw Killed();
+  };
+  hooks.save_due = [] { return true; };
+  hooks.saved = [&] {
+    ++saves;
+    if (chance++ == stop) throw Killed();
+  };
+  const auto left = [&] {
+    std::vector<std::vector<InputId>> rest;
+    for (const auto& inputs : groups)
+      if (std::none_of(all.begin(), all.end(), [&](const auto& c) { return c.id == inputs.front(); }))
+        rest.push_back(inputs);
+    return rest;
+  };
+  const auto folder = scratch_.path() / ("stop-" + std::to_string(stop));
+  try {
+    stream_covariances(model, groups, passes_, options_, folder, hooks);
+    return false;
+  } catch (const Killed&) {
+  }
+  group.clear();
+  world().barrier();
+  if (damage) damage();
+  stream_covariances(model, left(), passes_, options_, folder, hooks);
+  return true;
+}
+
+TEST_P(StreamedCovariance, GoesOnAfterAKillWithTheSameBits) {
+  const auto whole = stream(groups_within(memory_, inputs_, memory_.all()));
+  for (const int layers : {4, 2}) {
+    const auto groups =
+        groups_within(memory_, inputs_, memory_.shared + layers * memory_.of_layers.front().second);
+    int stops = 0;
+    for (bool more = true; more; ++stops) {
+      std::vector<Covariance> resumed;
+      int saves = 0;
+      more = goes_on_after(stops, groups, resumed, saves, {});
+      ASSERT_NO_FATAL_FAILURE(expect_equal(resumed, whole)) << layers << " layers, stop " << stops;
+      // What was done before the kill is not done again: each chance to save came once, in one run or the
+      // other.
+      const auto chances = static_cast<int>(groups.size() * (passes_.size() - 1));
+      EXPECT_LE(saves, chances) << layers << " layers, stop " << stops;
     }
-    world().barrier();
-    EXPECT_FALSE(std::filesystem::exists(scratch_.path() / "boundary")) << "boundary states are left behind";
-    world().barrier();
+    EXPECT_EQ(stops, static_cast<int>(groups.size() * (passes_.size() + 1)) + 1);
+  }
+}
+
+TEST_P(StreamedCovariance, WhatIsDamagedIsNotTakenUp) {
+  const auto whole = stream(groups_within(memory_, inputs_, memory_.all()));
+  const auto groups = groups_within(memory_, inputs_, memory_.shared + 2 * memory_.of_layers.front().second);
+  for (const int stop : {0, 1, 3, 4}) {
+    for (const std::string what : {"hidden-", "sums-", "manifest"}) {
+      std::vector<Covariance> resumed;
+      int saves = 0;
+      goes_on_after(stop, groups, resumed, saves, [&] {
+        if (world().rank() == 0)
+          for (const auto& file :
+               std::filesystem::directory_iterator(scratch_.path() / ("stop-" + std::to_string(stop))))
+            if (file.path().filename().string().rfind(what, 0) == 0)
+              std::filesystem::resize_file(file, file.file_size() / 2);
+        world().barrier();
+      });
+      ASSERT_NO_FATAL_FAILURE(expect_equal(resumed, whole)) << what << ", stop " << stop;
+    }
   }
 }
 
