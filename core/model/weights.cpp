@@ -155,12 +155,13 @@ std::vector<std::string> load_weights(const std::filesystem::path& folder, const
                                       const ModelConfig& config, const Mesh& mesh) {
   const SafetensorsReader reader = SafetensorsReader::open_folder(folder);
   check_names(reader, weights, config, folder);
-  for (Weight weight : weights) {
+  for (const Weight& weight : weights) {
     const auto [begin, end] = shard_range(weight, mesh);
-    weight.local.copy_(
-        weight.sharding == Sharding::replicated
-            ? reader.read(weight.name)
-            : reader.read_slice(weight.name, weight.sharding == Sharding::rows ? 0 : 1, begin, end));
+    if (weight.sharding == Sharding::replicated)
+      reader.read_into(weight.local, weight.name);
+    else
+      reader.read_slice_into(weight.local, weight.name, weight.sharding == Sharding::rows ? 0 : 1, begin,
+                             end);
   }
   return reader.names();
 }

@@ -4,7 +4,6 @@
 #include <unordered_map>
 
 #include "core/storage/gguf_file.hpp"
-#include "core/storage/gguf_tokenizer.hpp"
 #include "core/storage/llama_folder.hpp"
 #include "core/storage/pending_folder.hpp"
 
@@ -71,6 +70,8 @@ LlamaFolder read_sizes(const GgufFile& gguf, at::ScalarType dtype) {
     gguf.refuse("scales its rotary frequencies, which is not imported");
   if (gguf.integer("llama.expert_count", 0) != 0)
     gguf.refuse("is a mixture of experts, which is not imported");
+  if (gguf.integer("llama.attention.sliding_window", model.context) < model.context)
+    gguf.refuse("attends within a sliding window, which is not imported");
   const auto id = [&](const std::string& role) -> std::optional<int64_t> {
     const std::string key = "tokenizer.ggml." + role + "_token_id";
     if (!gguf.contains(key)) return std::nullopt;
@@ -109,7 +110,7 @@ void import_gguf(const std::filesystem::path& gguf_path, const std::filesystem::
   const LlamaFolder model = read_sizes(gguf, options.dtype);
   check_tensors(gguf, model);
   PendingFolder folder(output_folder);
-  write_gguf_tokenizer(gguf, folder.temporary());
+  write_gguf_tokenizer(gguf, folder.temporary(), options.chat_template);
   write_llama_folder(folder.temporary(), model, [&](const std::string& name) {
     const at::Tensor weight = gguf.read(llama_cpp_name(name));
     if (name.find(".q_proj.") != std::string::npos) return halves_from_pairs(weight, model.heads);

@@ -1,8 +1,12 @@
 #include "core/storage/gguf_file.hpp"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
+
+#include "core/storage/gguf_blocks.hpp"
 
 static_assert(std::endian::native == std::endian::little, "GGUF is read as little endian");
 
@@ -47,38 +51,6 @@ uint64_t value_size(uint32_t type) {
     default:
       return 0;
   }
-}
-
-// ggml's tensor types that are read: values a block, bytes a block.
-struct TensorType {
-  uint32_t number;
-  int64_t values;
-  uint64_t bytes;
-};
-constexpr uint32_t kF32 = 0, kQ4_1 = 3, kQ8_0 = 8;
-constexpr TensorType kTensorTypes[] = {{kF32, 1, 4}, {kQ4_1, 32, 20}, {kQ8_0, 32, 34}};
-constexpr const char* kTensorTypeNames[] = {"F32",  "F16",  "Q4_0", "Q4_1", "4",    "5",    "Q5_0", "Q5_1",
-                                            "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"};
-
-float half_at(const uint8_t* bytes) {
-  c10::Half half;
-  std::memcpy(&half.x, bytes, sizeof(half.x));
-  return static_cast<float>(half);
-}
-
-/// d, m, then 16 bytes: the low halves are values 0..15, the high halves 16..31; x = d q + m.
-void dequantize_q4_1(const uint8_t* block, float* out) {
-  const float scale = half_at(block), minimum = half_at(block + 2);
-  for (int i = 0; i < 16; ++i) {
-    out[i] = scale * static_cast<float>(block[4 + i] & 0x0F) + minimum;
-    out[i + 16] = scale * static_cast<float>(block[4 + i] >> 4) + minimum;
-  }
-}
-
-/// d, then 32 signed bytes; x = d q.
-void dequantize_q8_0(const uint8_t* block, float* out) {
-  const float scale = half_at(block);
-  for (int i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(static_cast<int8_t>(block[2 + i]));
 }
 
 }  // namespace
@@ -147,13 +119,10 @@ std::pair<std::string, GgufFile::Tensor> GgufFile::take_tensor(uint64_t& offset)
   }
   tensor.type = take<uint32_t>(offset);
   tensor.offset = take<uint64_t>(offset);
-  const auto* type = std::find_if(std::begin(kTensorTypes), std::end(kTensorTypes),
-                                  [&](const TensorType& known) { return known.number == tensor.type; });
-  if (type == std::end(kTensorTypes))
-    refuse("tensor " + shown(name) + " has the type " +
-               (tensor.type < std::size(kTensorTypeNames) ? std::string(kTensorTypeNames[tensor.type])
-                                                          : "number " + std::to_string(tensor.type)),
-           "F32, Q4_1 and Q8_0 are read");
+  const GgufTensorType* type = find_gguf_tensor_type(tensor.type);
+  if (!type)
+    refuse("tensor " + shown(name) + " has the type " + gguf_tensor_type_name(tensor.type),
+           readable_gguf_tensor_types() + " are read");
   if (tensor.shape.back() % type->values != 0)
     refuse("tensor " + shown(name) + " has rows that are no multiple of its block of " +
            std::to_string(type->values));
@@ -283,6 +252,14 @@ std::vector<int64_t> GgufFile::integers(const std::string& key) const {
   return result;
 }
 
+std::vector<float> GgufFile::numbers(const std::string& key) const {
+  const Value& value = find(key, true);
+  if (value.type != kFloat32) refuse("key " + key + " is not a list of fp32 numbers");
+  std::vector<float> result(value.count);
+  if (!result.empty()) std::memcpy(result.data(), file_.data() + value.offset, result.size() * sizeof(float));
+  return result;
+}
+
 std::vector<std::string> GgufFile::tensor_names() const {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : tensors_) names.push_back(name);
@@ -302,14 +279,12 @@ at::Tensor GgufFile::read(const std::string& name) const {
   at::Tensor result = at::empty(tensor.shape, at::kFloat);
   const uint8_t* source = file_.data() + tensor.offset;
   auto* target = result.data_ptr<float>();
-  if (tensor.type == kF32) {
-    std::memcpy(target, source, tensor.bytes);
-  } else {
-    const bool four_bits = tensor.type == kQ4_1;
-    const uint64_t bytes = four_bits ? 20 : 34;
-    for (uint64_t block = 0; block < tensor.bytes / bytes; ++block)
-      (four_bits ? dequantize_q4_1 : dequantize_q8_0)(source + block * bytes, target + block * 32);
-  }
+  const GgufTensorType& type = *find_gguf_tensor_type(tensor.type);
+  constexpr int64_t kValuesAThread = 1 << 16;
+  at::parallel_for(0, result.numel() / type.values, kValuesAThread / type.values,
+                   [&](int64_t begin, int64_t end) {
+                     type.dequantize(source + begin * type.bytes, end - begin, target + begin * type.values);
+                   });
   return result;
 }
 

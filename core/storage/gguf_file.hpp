@@ -31,11 +31,12 @@ class GgufFile {
   std::string text(const std::string& key) const;
   std::vector<std::string_view> texts(const std::string& key) const;  ///< views into the mapped file
   std::vector<int64_t> integers(const std::string& key) const;
+  std::vector<float> numbers(const std::string& key) const;  ///< of fp32
 
   std::vector<std::string> tensor_names() const;
   bool has_tensor(const std::string& name) const { return tensors_.count(name) > 0; }
   std::vector<int64_t> tensor_shape(const std::string& name) const;  ///< rows first, as in PyTorch
-  /// De-quantised to fp32 on the CPU. Types: F32, Q4_1, Q8_0; any other is refused by name.
+  /// De-quantised to fp32 on the CPU (gguf_blocks.hpp has the types; any other is refused by name).
   at::Tensor read(const std::string& name) const;
 
   [[noreturn]] void refuse(const std::string& what, const std::string& remedy = "") const;

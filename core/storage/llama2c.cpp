@@ -1,15 +1,16 @@
 #include "core/storage/llama2c.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <tuple>
 
 #include "core/storage/llama_folder.hpp"
 #include "core/storage/mapped_file.hpp"
 #include "core/storage/pending_folder.hpp"
 #include "core/storage/run_directory.hpp"
+#include "core/storage/score_merges.hpp"
 
 namespace efface {
 namespace {
@@ -109,6 +110,10 @@ Vocabulary read_vocabulary(const MappedFile& file, int64_t size) {
     offset += sizeof(score) + sizeof(length);
     if (length < 0 || static_cast<uint64_t>(length) > file.size() - offset)
       refuse(file, "token " + std::to_string(id) + " is longer than the file");
+    if (static_cast<size_t>(length) > kLongestMergedToken)
+      refuse(file, "token " + std::to_string(id) + " is longer than " + std::to_string(kLongestMergedToken) +
+                       " bytes");
+    if (std::isnan(score)) refuse(file, "token " + std::to_string(id) + " has a score that is not a number");
     vocabulary.texts.emplace_back(reinterpret_cast<const char*>(file.data()) + offset, length);
     vocabulary.scores.push_back(score);
     offset += static_cast<uint64_t>(length);
@@ -118,18 +123,10 @@ Vocabulary read_vocabulary(const MappedFile& file, int64_t size) {
   return vocabulary;
 }
 
-Json merges_of(const Vocabulary& vocabulary, const std::map<std::string, int64_t>& ids) {
-  std::vector<std::tuple<float, int64_t, std::string, std::string>> found;
-  for (int64_t id = kEos + 1; id < static_cast<int64_t>(vocabulary.texts.size()); ++id) {
-    const std::string& text = vocabulary.texts[id];
-    for (size_t cut = 1; cut < text.size(); ++cut)
-      if (ids.count(text.substr(0, cut)) && ids.count(text.substr(cut)))
-        found.emplace_back(-vocabulary.scores[id], id, text.substr(0, cut), text.substr(cut));
-  }
-  std::sort(found.begin(), found.end());
-  Json merges = Json::array();
-  for (const auto& [score, id, left, right] : found) merges.push_back(Json::array({left, right}));
-  return merges;
+Json merges_of(const Vocabulary& vocabulary) {
+  std::vector<bool> made(vocabulary.texts.size(), true);
+  std::fill_n(made.begin(), std::min<size_t>(made.size(), kEos + 1), false);
+  return score_merges({vocabulary.texts.begin(), vocabulary.texts.end()}, vocabulary.scores, made);
 }
 
 void write_tokenizer(const MappedFile& file, const LlamaFolder& model, const std::filesystem::path& folder) {
@@ -180,7 +177,7 @@ void write_tokenizer(const MappedFile& file, const LlamaFolder& model, const std
                             {"byte_fallback", true},
                             {"ignore_merges", false},
                             {"vocab", entries},
-                            {"merges", merges_of(vocabulary, ids)}}}};
+                            {"merges", merges_of(vocabulary)}}}};
   const Json config = {{"add_bos_token", true},
                        {"bos_token", "<s>"},
                        {"eos_token", "</s>"},

@@ -12,7 +12,7 @@
 namespace efface {
 
 /// Only regular files are mapped (a pipe would block, a directory has no bytes). Throws Error(kind) naming
-/// the file. The file must not be truncated by others while it is mapped.
+/// the file. The file must not be truncated by others while its mapped bytes are looked at.
 class MappedFile {
  public:
   MappedFile(const std::filesystem::path& file, ErrorClass kind);
@@ -24,8 +24,14 @@ class MappedFile {
   const uint8_t* data() const { return data_; }
   uint64_t size() const { return size_; }
 
+  /// Bytes [begin, begin + bytes) of the file into `target`, on all of ATen's threads and not through the
+  /// mapping: new memory then costs one page fault every 2 MiB, and a file cut short meanwhile an Error.
+  void read(void* target, uint64_t begin, uint64_t bytes) const;
+
  private:
   std::filesystem::path path_;
+  ErrorClass kind_;
+  int descriptor_ = -1;
   const uint8_t* data_ = nullptr;
   uint64_t size_ = 0;
 };

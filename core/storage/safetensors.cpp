@@ -1,12 +1,19 @@
 #include "core/storage/safetensors.hpp"
 
-#include <cstring>
 #include <unordered_map>
 
 #include "core/storage/mapped_file.hpp"
 #include "core/storage/safetensors_header.hpp"
 
 namespace efface {
+namespace {
+
+/// Can the bytes of a tensor of `dtype` go to `target` as they are?
+bool takes_bytes(const at::Tensor& target, at::ScalarType dtype) {
+  return target.scalar_type() == dtype && target.device().is_cpu() && target.is_contiguous();
+}
+
+}  // namespace
 
 struct SafetensorsReader::State {
   struct Tensor {
@@ -40,7 +47,21 @@ struct SafetensorsReader::State {
     return tensors[position->second];
   }
 
-  const uint8_t* bytes(const Tensor& tensor) const { return files[tensor.file].data() + tensor.entry.begin; }
+  /// The tensor where it lies in the mapped file; not to be written to, nor kept.
+  at::Tensor view(const Tensor& tensor) const {
+    const MappedFile& file = files[tensor.file];
+    if (tensor.entry.begin % c10::elementSize(tensor.entry.dtype) == 0)
+      return at::from_blob(const_cast<uint8_t*>(file.data() + tensor.entry.begin), tensor.entry.shape,
+                           tensor.entry.dtype);
+    at::Tensor copy = at::empty(tensor.entry.shape, tensor.entry.dtype);  // a header of an odd length
+    file.read(copy.data_ptr(), tensor.entry.begin, copy.nbytes());
+    return copy;
+  }
+
+  /// `skipped` bytes of the tensor, then as many as `target` has.
+  void read_run(const at::Tensor& target, const Tensor& tensor, uint64_t skipped) const {
+    files[tensor.file].read(target.data_ptr(), tensor.entry.begin + skipped, target.nbytes());
+  }
 };
 
 SafetensorsReader SafetensorsReader::open_file(const std::filesystem::path& file) {
@@ -100,31 +121,56 @@ std::filesystem::path SafetensorsReader::file_of(const std::string& name) const 
 const std::map<std::string, std::string>& SafetensorsReader::metadata() const { return state_->metadata; }
 
 at::Tensor SafetensorsReader::read(const std::string& name) const {
-  const auto& tensor = state_->find(name);
-  at::Tensor copy = at::empty(tensor.entry.shape, tensor.entry.dtype);
-  if (copy.numel() > 0) std::memcpy(copy.data_ptr(), state_->bytes(tensor), copy.nbytes());
+  const auto& entry = state_->find(name).entry;
+  at::Tensor copy = at::empty(entry.shape, entry.dtype);
+  read_into(copy, name);
   return copy;
 }
 
 at::Tensor SafetensorsReader::read_slice(const std::string& name, int dim, int64_t begin, int64_t end) const {
+  const auto& entry = state_->find(name).entry;
+  at::Tensor copy = at::empty(slice_shape(name, dim, begin, end), entry.dtype);
+  read_slice_into(copy, name, dim, begin, end);
+  return copy;
+}
+
+void SafetensorsReader::read_into(const at::Tensor& target, const std::string& name) const {
   const auto& tensor = state_->find(name);
-  std::vector<int64_t> shape = tensor.entry.shape;
+  require_shape(target, name, tensor.entry.shape);
+  if (takes_bytes(target, tensor.entry.dtype))
+    state_->read_run(target, tensor, 0);
+  else if (target.numel() > 0)
+    target.copy_(state_->view(tensor));
+}
+
+void SafetensorsReader::read_slice_into(const at::Tensor& target, const std::string& name, int dim,
+                                        int64_t begin, int64_t end) const {
+  const auto& tensor = state_->find(name);
+  require_shape(target, name, slice_shape(name, dim, begin, end));
+  if (target.numel() == 0) return;
+  if (dim == 0 && takes_bytes(target, tensor.entry.dtype))
+    state_->read_run(target, tensor, target.nbytes() / (end - begin) * begin);
+  else
+    target.copy_(state_->view(tensor).slice(dim, begin, end));
+}
+
+std::vector<int64_t> SafetensorsReader::slice_shape(const std::string& name, int dim, int64_t begin,
+                                                    int64_t end) const {
+  std::vector<int64_t> shape = state_->find(name).entry.shape;
   if (dim < 0 || dim > 1 || dim >= static_cast<int>(shape.size()) || begin < 0 || begin > end ||
       end > shape[dim])
     throw Error(ErrorClass::model, file_of(name).string() + ": tensor " + shown(name) + " has no slice [" +
                                        std::to_string(begin) + ", " + std::to_string(end) +
                                        ") of dimension " + std::to_string(dim));
-  const int64_t whole = shape[dim];
   shape[dim] = end - begin;
-  at::Tensor copy = at::empty(shape, tensor.entry.dtype);
-  if (copy.numel() == 0) return copy;
-  // A slice of dimension 1 is one run of bytes in each row; a slice of dimension 0 is one run altogether.
-  const int64_t rows = dim == 0 ? 1 : shape[0];
-  const size_t run = copy.nbytes() / rows, unit = run / (end - begin);
-  const uint8_t* source = state_->bytes(tensor) + begin * unit;
-  auto* target = static_cast<uint8_t*>(copy.data_ptr());
-  for (int64_t row = 0; row < rows; ++row) std::memcpy(target + row * run, source + row * whole * unit, run);
-  return copy;
+  return shape;
+}
+
+void SafetensorsReader::require_shape(const at::Tensor& target, const std::string& name,
+                                      const std::vector<int64_t>& shape) const {
+  if (target.sizes() != at::IntArrayRef(shape))
+    throw Error(ErrorClass::model, file_of(name).string() + ": tensor " + shown(name) +
+                                       " does not have the shape of what it is read into");
 }
 
 }  // namespace efface

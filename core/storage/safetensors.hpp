@@ -12,8 +12,9 @@
 namespace efface {
 
 /// All tensors of a Hugging Face folder: model.safetensors, or the files named by
-/// model.safetensors.index.json. Sizes are checked against the file before anything is allocated. Throws
-/// Error(model) naming file and tensor.
+/// model.safetensors.index.json. Sizes are checked against the file before anything is allocated. Besides the
+/// dtypes that are written, fp8 (E4M3 without infinities, E5M2) is read. Throws Error(model) naming file and
+/// tensor.
 class SafetensorsReader {
  public:
   static SafetensorsReader open_folder(const std::filesystem::path& folder);
@@ -31,7 +32,17 @@ class SafetensorsReader {
   /// Slice [begin, end) along dimension `dim` (0 or 1); reads only those bytes.
   at::Tensor read_slice(const std::string& name, int dim, int64_t begin, int64_t end) const;
 
+  /// The same into memory there is already, of the same shape and any dtype and device, without a copy in
+  /// between; where nothing is converted the file's bytes go straight there, on all threads.
+  void read_into(const at::Tensor& target, const std::string& name) const;
+  void read_slice_into(const at::Tensor& target, const std::string& name, int dim, int64_t begin,
+                       int64_t end) const;
+
  private:
+  std::vector<int64_t> slice_shape(const std::string& name, int dim, int64_t begin, int64_t end) const;
+  void require_shape(const at::Tensor& target, const std::string& name,
+                     const std::vector<int64_t>& shape) const;
+
   struct State;
   std::shared_ptr<const State> state_;
 };

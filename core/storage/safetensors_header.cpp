@@ -18,7 +18,7 @@ struct DtypeName {
   const char* name;
   at::ScalarType dtype;
 };
-constexpr std::array<DtypeName, 10> kDtypes{{{"F32", at::kFloat},
+constexpr std::array<DtypeName, 12> kDtypes{{{"F32", at::kFloat},
                                              {"F16", at::kHalf},
                                              {"BF16", at::kBFloat16},
                                              {"F64", at::kDouble},
@@ -27,7 +27,9 @@ constexpr std::array<DtypeName, 10> kDtypes{{{"F32", at::kFloat},
                                              {"I16", at::kShort},
                                              {"I8", at::kChar},
                                              {"U8", at::kByte},
-                                             {"BOOL", at::kBool}}};
+                                             {"BOOL", at::kBool},
+                                             {"F8_E4M3", at::kFloat8_e4m3fn},
+                                             {"F8_E5M2", at::kFloat8_e5m2}}};
 
 [[noreturn]] void refuse(const std::filesystem::path& file, const std::string& what) {
   throw Error(ErrorClass::model, file.string() + ": " + what);

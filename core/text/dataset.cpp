@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
+#include "core/text/csv.hpp"
 #include "distributed/error.hpp"
 
 namespace efface {
@@ -62,15 +64,28 @@ class ColumnReader {
     if (!value->is_array()) fail(source_, "column '" + column + "' is not a list of messages");
     std::vector<ChatMessage> result;
     for (const json& item : *value) {
-      const bool complete = item.is_object() && item.contains("role") && item["role"].is_string() &&
-                            item.contains("content") && item["content"].is_string();
-      if (!complete) fail(source_, "a message of column '" + column + "' lacks \"role\" or \"content\"");
-      result.push_back({item["role"].get<std::string>(), item["content"].get<std::string>()});
+      const auto role = message_part(item, "role", "from"), content = message_part(item, "content", "value");
+      if (!role || !content)
+        fail(source_,
+             "message " + std::to_string(result.size() + 1) + " of column '" + column +
+                 "' lacks \"role\" or \"content\" (or, as ShareGPT has them, \"from\" and \"value\")");
+      result.push_back({usual_role(*role), *content});
     }
     return result;
   }
 
  private:
+  static std::optional<std::string> message_part(const json& item, const char* name, const char* other) {
+    for (const char* key : {name, other})
+      if (item.is_object() && item.contains(key) && item[key].is_string())
+        return item[key].get<std::string>();
+    return std::nullopt;
+  }
+
+  static std::string usual_role(const std::string& role) {
+    return role == "human" ? "user" : role == "gpt" ? "assistant" : role;
+  }
+
   const json* find(const std::string& column) const {
     const auto found = raw_.find(column);
     return found == raw_.end() || found->is_null() ? nullptr : &*found;
@@ -105,6 +120,8 @@ Record make_record(json raw, const std::string& source, const DataColumns& colum
   record.paraphrases = reader.texts(columns.paraphrases);
   record.rewordings = reader.texts(columns.rewordings);
   record.messages = reader.messages(columns.messages);
+  if (record.messages.empty() && columns.messages == DataColumns().messages)
+    record.messages = reader.messages("conversations");
   fill_from_messages(record);
   if (record.question.empty() && record.text.empty() && record.bare_prompt.empty())
     fail(source,
@@ -203,6 +220,45 @@ std::vector<Record> read_plain_text(const std::string& text, const std::string& 
   return records;
 }
 
+std::vector<Record> read_csv(const std::string& text, const std::string& file, const DataColumns& columns) {
+  std::vector<Record> records;
+  std::vector<std::string> names;
+  for (CsvRow& row : parse_csv(text, file)) {
+    const std::string source = file + ":" + std::to_string(row.line);
+    if (names.empty()) {
+      names = std::move(row.fields);
+      continue;
+    }
+    if (row.fields.size() != names.size())
+      fail(source, "has " + std::to_string(row.fields.size()) + " columns where the first line names " +
+                       std::to_string(names.size()));
+    json raw = json::object();
+    for (size_t i = 0; i < names.size(); ++i) raw[names[i]] = std::move(row.fields[i]);
+    records.push_back(make_record(std::move(raw), source, columns));
+  }
+  return records;
+}
+
+/// Lists of records one level down, as {"forget": [...], "retain": [...]}, are one after the other.
+std::vector<Record> read_nested_json(const json& lists, const std::string& file, const DataColumns& columns) {
+  std::vector<Record> records;
+  for (const auto& [name, list] : lists.items())
+    for (size_t i = 0; i < list.size(); ++i)
+      records.push_back(make_record(list[i], file + ": " + name + "[" + std::to_string(i) + "]", columns));
+  return records;
+}
+
+/// {NAME: [{...}, ...], ...} and nothing else: one JSON document, not lines of JSON.
+std::optional<json> lists_of_records(const std::string& text) {
+  json document = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!document.is_object() || document.empty()) return std::nullopt;
+  for (const json& list : document)
+    if (!list.is_array() || list.empty() || !list.front().is_object() || list.front().contains("role") ||
+        list.front().contains("from"))
+      return std::nullopt;
+  return document;
+}
+
 /// A column the user named must be in the file.
 void check_named_columns(const std::vector<Record>& records, const std::string& file,
                          const DataColumns& columns) {
@@ -223,11 +279,22 @@ void check_named_columns(const std::vector<Record>& records, const std::string& 
 
 std::vector<Record> read_records(const std::filesystem::path& file, const DataColumns& columns) {
   const std::string text = read_text(file), name = file.string();
+  if (text.starts_with("PAR1"))
+    fail(name, "is a Parquet file, which is not read",
+         "with pyarrow installed, write it as JSON lines: python3 -c \"import json, pyarrow.parquet as p; "
+         "[print(json.dumps(r)) for r in p.read_table('FILE.parquet').to_pylist()]\" > FILE.jsonl");
   if (file.extension() == ".txt") return read_plain_text(text, name);
   const size_t first = text.find_first_not_of(" \t\r\n");
   if (first == std::string::npos) fail(name, "holds no records");
-  auto records =
-      text[first] == '[' ? read_json_array(text, name, columns) : read_json_lines(text, name, columns);
+  std::vector<Record> records;
+  if (file.extension() == ".csv")
+    records = read_csv(text, name, columns);
+  else if (text[first] == '[')
+    records = read_json_array(text, name, columns);
+  else if (const auto lists = lists_of_records(text))
+    records = read_nested_json(*lists, name, columns);
+  else
+    records = read_json_lines(text, name, columns);
   if (records.empty()) fail(name, "holds no records");
   check_named_columns(records, name, columns);
   return records;

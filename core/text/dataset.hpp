@@ -1,4 +1,4 @@
-// Records from the files a user has: JSON lines, JSON arrays, plain text.
+// Records from the files a user has: JSON lines, JSON, CSV, plain text.
 #pragma once
 
 #include <filesystem>
@@ -33,8 +33,10 @@ struct Record {
   nlohmann::json raw;  ///< all columns
 };
 
-/// .jsonl (or JSON lines under another name), .json (an array of objects), .txt (one record, `text`, for each
-/// block between blank lines). Throws Error(data) with file and line.
+/// JSON lines; a JSON array of objects; a JSON object of such arrays, read one after the other; .csv (its
+/// first line names the columns); .txt (one record, `text`, for each block between blank lines).
+/// Conversations are in the column `messages` (or `conversations`), as {role, content} or ShareGPT's {from,
+/// value}. Throws Error(data) with file and line.
 std::vector<Record> read_records(const std::filesystem::path& file, const DataColumns& columns = {});
 
 }  // namespace efface

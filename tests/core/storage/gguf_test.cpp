@@ -24,11 +24,11 @@ std::string bytes_of(const std::string& hex) {
   return bytes;
 }
 
-/// One block of 32 values, read as fp32.
-std::string dequantized(uint32_t type, const std::string& block) {
+/// Blocks of `count` values in all, read as fp32.
+std::string dequantized(uint32_t type, const std::string& blocks, uint64_t count = 32) {
   TemporaryFolder folder;
   testing::GgufBuilder gguf;
-  gguf.tensors.push_back({"x", {32}, type, block, {}});
+  gguf.tensors.push_back({"x", {count}, type, blocks, {}});
   write_bytes(folder / "a.gguf", gguf.build());
   const at::Tensor values = GgufFile(folder / "a.gguf").read("x");
   return {static_cast<const char*>(values.data_ptr()), values.nbytes()};
@@ -56,6 +56,46 @@ TEST(Gguf, Q8_0BlocksGiveTheBitsOfTheReferenceWithASubnormalScale) {
                "f8b80050113a00602eba0000f8360040323a00700dba00800b390030533a0000d9b900a087390020743a002097b9"
                "0080c93900f05aba00802ab900b0053a00003aba00001bb800a0263a001019ba0000ba38"));
 }
+
+struct BlockCase {
+  const char* name;
+  uint32_t number;
+  int64_t values;              // of three blocks
+  size_t bytes;                // a block
+  std::vector<size_t> halves;  // where a block has its fp16 scales
+  const char* hash;
+};
+
+class GgufBlocks : public ::testing::TestWithParam<BlockCase> {};
+
+// Expected hashes: the Python package gguf 0.17.1, quants.dequantize(), of the same bytes.
+TEST_P(GgufBlocks, GiveTheBitsOfTheReference) {
+  const BlockCase& block = GetParam();
+  std::string bytes;
+  for (size_t i = 0; i < 3 * block.bytes; ++i) bytes.push_back(static_cast<char>(i * 37 + 11 + i / 7 * 5));
+  const std::string scales[] = {bytes_of("1b29"), bytes_of("f6b4"),
+                                bytes_of("6500")};  // the last is subnormal
+  for (size_t k = 0; k < 3; ++k)
+    for (size_t j = 0; j < block.halves.size(); ++j)
+      bytes.replace(k * block.bytes + block.halves[j], 2, scales[(k + j) % 3]);
+  if (block.halves.empty())  // whole numbers of 16 bits: no infinities
+    for (size_t i = 1; i < bytes.size(); i += 2)
+      bytes[i] = static_cast<char>(bytes[i] & (block.name == std::string("BF16") ? 0xBF : 0xFB));
+  EXPECT_EQ(hash_text(dequantized(block.number, bytes, block.values)), block.hash);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, GgufBlocks,
+                         ::testing::Values(BlockCase{"Q4_0", 2, 96, 18, {0}, "d39b272ec4528495"},
+                                           BlockCase{"Q4_1", 3, 96, 20, {0, 2}, "3a855ef8ef98b31f"},
+                                           BlockCase{"Q5_0", 6, 96, 22, {0}, "89d63ffa0f61129b"},
+                                           BlockCase{"Q5_1", 7, 96, 24, {0, 2}, "caf227a740484d30"},
+                                           BlockCase{"Q8_0", 8, 96, 34, {0}, "744425c845cfe8e8"},
+                                           BlockCase{"Q4_K", 12, 768, 144, {0, 2}, "9dcda5e09dcf5ce3"},
+                                           BlockCase{"Q5_K", 13, 768, 176, {0, 2}, "c10b9c3e2c97ff4b"},
+                                           BlockCase{"Q6_K", 14, 768, 210, {208}, "c3b28498ec0911b1"},
+                                           BlockCase{"BF16", 30, 96, 64, {}, "7313e70a0fd5f945"},
+                                           BlockCase{"F16", 1, 96, 64, {}, "26e7e36b689d73c3"}),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(Gguf, AModelBecomesAFolder) {
   TemporaryFolder folder;
@@ -125,7 +165,9 @@ TEST(Gguf, AHeadOfItsOwnIsWrittenAndTheDtypeIsAChoice) {
 TEST(Gguf, TheTokenizerIsThatOfSmolLm) {
   TemporaryFolder folder;
   write_bytes(folder / "a.gguf", tiny_llama().build());
-  import_gguf(folder / "a.gguf", folder / "model");
+  GgufImportOptions options;
+  options.chat_template = GgufChatTemplate::chatml;
+  import_gguf(folder / "a.gguf", folder / "model", options);
   const json tokenizer = read_json(folder / "model" / "tokenizer.json");
   EXPECT_EQ(tokenizer.at("model").at("vocab").at("abb"), 7);
   EXPECT_EQ(tokenizer.at("model").at("merges"), json::parse(R"([["a","b"],["ab","b"]])"));
@@ -153,6 +195,40 @@ TEST(Gguf, ABosTokenIsPutInFrontOnlyWhereTheFileAsksForIt) {
   EXPECT_EQ(post.at("type"), "TemplateProcessing");
   EXPECT_EQ(post.at("single").at(0).at("SpecialToken").at("id"), "<|im_start|>");
   EXPECT_EQ(post.at("special_tokens").at("<|im_start|>").at("ids"), json::array({1}));
+}
+
+TEST(Gguf, TheChatTemplateIsTheFilesOwn) {
+  TemporaryFolder folder;
+  auto gguf = tiny_llama();
+  write_bytes(folder / "a.gguf", gguf.build());
+  import_gguf(folder / "a.gguf", folder / "without");
+  EXPECT_FALSE(read_json(folder / "without" / "tokenizer_config.json").contains("chat_template"));
+  gguf.set("tokenizer.chat_template", "{{ messages }}");
+  write_bytes(folder / "a.gguf", gguf.build());
+  import_gguf(folder / "a.gguf", folder / "with");
+  EXPECT_EQ(read_json(folder / "with" / "tokenizer_config.json").at("chat_template"), "{{ messages }}");
+}
+
+TEST(Gguf, ScoresOfSentencePieceBecomeMerges) {
+  TemporaryFolder folder;
+  auto gguf = tiny_llama();
+  gguf.set("tokenizer.ggml.model", "llama");
+  gguf.set("tokenizer.ggml.tokens",
+           std::vector<std::string>{"<unk>", "<s>", "</s>", "<0x00>", "a", "b", "ab", "abb"});
+  gguf.set("tokenizer.ggml.token_type", std::vector<int32_t>{2, 3, 3, 6, 1, 1, 1, 1});
+  gguf.set("tokenizer.ggml.unknown_token_id", 0u);
+  std::string scores = raw<uint32_t>(9) + raw<uint32_t>(6) + raw<uint64_t>(8);
+  for (const float score : {0.f, 0.f, 0.f, 0.f, -9.f, -8.f, -2.f, -1.f}) scores += raw(score);
+  gguf.set_raw("tokenizer.ggml.scores", scores);
+  write_bytes(folder / "a.gguf", gguf.build());
+  import_gguf(folder / "a.gguf", folder / "model");
+  const json tokenizer = read_json(folder / "model" / "tokenizer.json");
+  EXPECT_EQ(tokenizer.at("model").at("merges"), json::parse(R"([["ab","b"],["a","b"]])"));
+  EXPECT_EQ(tokenizer.at("model").at("byte_fallback"), true);
+  EXPECT_EQ(tokenizer.at("model").at("unk_token"), "<unk>");
+  EXPECT_EQ(tokenizer.at("added_tokens").size(), 3u);
+  EXPECT_EQ(tokenizer.at("post_processor").at("single").at(0).at("SpecialToken").at("id"), "<s>")
+      << "the begin of a text is put in front unless the file says no";
 }
 
 TEST(Gguf, AFolderThatIsThereAlreadyIsLeftAlone) {

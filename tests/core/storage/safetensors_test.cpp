@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/storage/safetensors_shards.hpp"
 #include "distributed/error.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -154,6 +155,133 @@ TEST(Safetensors, AFolderWithoutWeightsIsNamed) {
     EXPECT_EQ(error.kind(), ErrorClass::model);
     EXPECT_NE(std::string(error.what()).find(folder.path().string()), std::string::npos);
   }
+}
+
+/// E4M3 has no infinities (S.1111.111 is not a number), E5M2 is the upper byte of an fp16.
+float fp8_value(int code, bool e4m3) {
+  const int mantissa_bits = e4m3 ? 3 : 2, bias = e4m3 ? 7 : 15;
+  const int exponent = (code & 0x7F) >> mantissa_bits, mantissa = code & ((1 << mantissa_bits) - 1);
+  const float sign = code & 0x80 ? -1.0f : 1.0f, step = std::ldexp(1.0f, -mantissa_bits);
+  if (e4m3 ? (code & 0x7F) == 0x7F : exponent == 31 && mantissa != 0) return std::nanf("");
+  if (!e4m3 && exponent == 31) return sign * INFINITY;
+  if (exponent == 0) return sign * std::ldexp(mantissa * step, 1 - bias);
+  return sign * std::ldexp(1 + mantissa * step, exponent - bias);
+}
+
+TEST(Safetensors, Fp8IsReadAndWidened) {
+  for (const bool e4m3 : {true, false}) {
+    TemporaryFolder folder;
+    std::string codes;
+    for (int code = 0; code < 256; ++code) codes.push_back(static_cast<char>(code));
+    write_bytes(folder / "a", file_with(std::string(R"({"t":{"dtype":"F8_)") + (e4m3 ? "E4M3" : "E5M2") +
+                                            R"(","shape":[16,16],"data_offsets":[0,256]}})",
+                                        codes));
+    const auto reader = SafetensorsReader::open_file(folder / "a");
+    EXPECT_EQ(c10::elementSize(reader.dtype("t")), 1u);
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      const at::Tensor wide = at::empty({16, 16}, dtype), columns = at::empty({16, 3}, dtype);
+      reader.read_into(wide, "t");
+      reader.read_slice_into(columns, "t", 1, 5, 8);
+      EXPECT_TRUE(at::equal(columns.nan_to_num(), wide.slice(1, 5, 8).nan_to_num()));
+      for (int code = 0; code < 256; ++code) {
+        const auto got = wide.view({256})[code].item<float>(), expected = fp8_value(code, e4m3);
+        EXPECT_TRUE(got == expected || (std::isnan(got) && std::isnan(expected))) << code << ": " << got;
+      }
+    }
+  }
+}
+
+TEST(Safetensors, ReadingIntoMemoryThatIsThereEqualsReading) {
+  TemporaryFolder folder;
+  at::manual_seed(3);
+  const at::Tensor large = at::randn({1500, 3000});  // several pieces of a parallel read
+  const at::Tensor small = at::randn({6, 5}).to(at::kBFloat16);
+  write_safetensors(folder / "a", {{"large", large}, {"small", small}});
+  const auto reader = SafetensorsReader::open_file(folder / "a");
+  const at::Tensor whole = at::empty({1500, 3000}), rows = at::empty({700, 3000});
+  reader.read_into(whole, "large");
+  EXPECT_TRUE(same_bits(whole, large));
+  reader.read_slice_into(rows, "large", 0, 333, 1033);
+  EXPECT_TRUE(same_bits(rows, large.slice(0, 333, 1033)));
+
+  const at::Tensor fused = at::zeros({10, 5});  // a part of a larger one, widened
+  reader.read_into(fused.narrow(0, 2, 6), "small");
+  EXPECT_TRUE(at::equal(fused.narrow(0, 2, 6), small.to(at::kFloat)));
+  EXPECT_EQ(fused.narrow(0, 8, 2).abs().sum().item<float>(), 0);
+  const at::Tensor turned = at::empty({5, 6}, at::kBFloat16);  // strided memory
+  reader.read_into(turned.t(), "small");
+  EXPECT_TRUE(at::equal(turned.t(), small));
+  EXPECT_THROW(reader.read_into(at::empty({5, 6}), "small"), Error);
+  EXPECT_THROW(reader.read_slice_into(at::empty({2, 5}), "small", 0, 0, 3), Error);
+}
+
+TEST(Safetensors, AFileCutShortAfterItWasOpenedIsAnError) {
+  TemporaryFolder folder;
+  write_safetensors(folder / "a", {{"x", at::ones({1 << 20})}});
+  const auto reader = SafetensorsReader::open_file(folder / "a");
+  std::filesystem::resize_file(folder / "a", 5000);
+  EXPECT_THROW(reader.read("x"), Error);
+}
+
+std::vector<SafetensorsWriter::Declaration> bytes_declared(const std::vector<int64_t>& sizes) {
+  std::vector<SafetensorsWriter::Declaration> tensors;
+  for (const int64_t size : sizes)
+    tensors.push_back({std::string("t").append(std::to_string(tensors.size())), at::kByte, {size}});
+  return tensors;
+}
+
+TEST(ShardedSafetensors, ShardsFillInOrderAndALargeTensorHasItsOwn) {
+  using Plan = std::vector<std::vector<size_t>>;
+  EXPECT_EQ(plan_shards(bytes_declared({6, 6, 2, 6, 2, 2}), 10), (Plan{{0}, {1, 2}, {3, 4, 5}}));
+  EXPECT_EQ(plan_shards(bytes_declared({4, 11, 6, 1}), 10), (Plan{{1}, {0, 2}, {3}}));
+  EXPECT_EQ(plan_shards(bytes_declared({1, 2}), 10), (Plan{{0, 1}}));
+}
+
+TEST(ShardedSafetensors, AFolderOfShardsReadsLikeOneFile) {
+  for (const int64_t largest : {30, 1000}) {
+    TemporaryFolder folder;
+    std::vector<std::pair<std::string, at::Tensor>> tensors;
+    std::vector<SafetensorsWriter::Declaration> declared;
+    for (const int64_t rows : {3, 20, 2, 4}) {
+      tensors.emplace_back(std::string("t").append(std::to_string(rows)),
+                           at::arange(rows * 2).to(at::kHalf).view({rows, 2}));
+      declared.push_back({tensors.back().first, at::kHalf, {rows, 2}});
+    }
+    ShardedSafetensorsWriter writer(folder.path(), declared, largest);
+    for (const auto& [name, tensor] : tensors) writer.append(tensor);
+    EXPECT_THROW(writer.append(at::ones({1})), Error);
+    writer.close();
+    EXPECT_EQ(std::filesystem::exists(folder / "model.safetensors"), largest == 1000);
+    const auto reader = SafetensorsReader::open_folder(folder.path());
+    EXPECT_EQ(reader.names().size(), tensors.size());
+    for (const auto& [name, tensor] : tensors) EXPECT_TRUE(same_bits(reader.read(name), tensor)) << name;
+    if (largest == 1000) continue;
+    EXPECT_EQ(reader.file_of("t20").filename(), "model-00001-of-00003.safetensors");
+    const auto index = nlohmann::json::parse(read_bytes(folder / "model.safetensors.index.json"));
+    EXPECT_EQ(index.at("metadata").at("total_size"), 29 * 2 * 2);
+    EXPECT_EQ(index.at("metadata").at("total_parameters"), 29 * 2);
+  }
+}
+
+TEST(ShardedSafetensors, AMissingTensorIsNamed) {
+  TemporaryFolder folder;
+  ShardedSafetensorsWriter writer(folder.path(), bytes_declared({6, 6}), 10);
+  writer.append(at::zeros({6}, at::kByte));
+  try {
+    writer.close();
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("model-00002-of-00002.safetensors: tensor \"t1\""),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(ShardedSafetensors, SizesAreReadAsTransformersReadsThem) {
+  EXPECT_EQ(parse_shard_size("5GB"), kDefaultShardBytes);
+  EXPECT_EQ(parse_shard_size("1.5MB"), 1'500'000);
+  for (const char* bad : {"", "GB", "5", "5GiB", "-1GB", "0MB", "1e30TB", "5 GB", "nanGB"})
+    EXPECT_THROW(parse_shard_size(bad), Error) << bad;
 }
 
 }  // namespace

@@ -83,6 +83,42 @@ TEST(DatasetTest, PlainTextGivesARecordABlock) {
   EXPECT_THAT(all[1].source, EndsWith(":5"));
 }
 
+TEST(DatasetTest, CsvColumnsAreNamedByItsFirstLine) {
+  const auto all = records("a.csv", "question,answer\r\n\"One, \"\"two\"\"\nthree\",A\r\nQ2,\r\n");
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].question, "One, \"two\"\nthree");
+  EXPECT_EQ(all[0].answer, "A");
+  EXPECT_THAT(all[1].source, EndsWith("a.csv:4"));
+  EXPECT_THAT(message("a.csv", "question,answer\nQ,A\nQ\n"),
+              HasSubstr("a.csv:3: has 1 columns where the first line names 2"));
+  EXPECT_THAT(message("a.csv", "question,answer\n\"Q,A\n"), HasSubstr("a.csv:2: a quoted field"));
+}
+
+TEST(DatasetTest, ListsOfRecordsInOneJsonObjectFollowEachOther) {
+  const auto all =
+      records("a.json", R"({"one": [{"question": "Q1"}], "two": [{"question": "Q2"}, {"question": "Q3"}]})");
+  ASSERT_EQ(all.size(), 3u);
+  EXPECT_EQ(all[2].question, "Q3");
+  EXPECT_THAT(all[2].source, EndsWith("a.json: two[1]"));
+  EXPECT_THAT(message("a.json", R"({"one": [{"question": "Q1"}, {"q": 1}]})"),
+              HasSubstr("a.json: one[1]: none of the columns"));
+}
+
+TEST(DatasetTest, ShareGptConversationsAreMessages) {
+  const auto all = records(
+      "a.jsonl", R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]})");
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].question, "Q");
+  EXPECT_EQ(all[0].answer, "A");
+  EXPECT_EQ(all[0].messages[0].role, "user");
+  EXPECT_THAT(message("a.jsonl", R"({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt"}]})"),
+              HasSubstr("a.jsonl:1: message 2 of column 'conversations'"));
+}
+
+TEST(DatasetTest, AParquetFileIsRefusedWithTheWayToConvertIt) {
+  EXPECT_THAT(message("a.parquet", "PAR1xxxxPAR1"), HasSubstr("pyarrow"));
+}
+
 TEST(DatasetTest, WhatIsWrongIsNamedWithFileAndLine) {
   EXPECT_THAT(message("a.jsonl", "{\"question\": \"Q\"}\n{\"question\": \n"),
               HasSubstr("a.jsonl:2: not valid JSON"));
