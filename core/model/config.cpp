@@ -1,123 +1,39 @@
 #include "core/model/config.hpp"
 
-#include <fstream>
-#include <numeric>
+#include <algorithm>
 #include <string>
 
+#include "core/model/families/family.hpp"
 #include "distributed/error.hpp"
 
 namespace efface {
 namespace {
 
-using Json = nlohmann::json;
+constexpr Family kFamilies[] = {{"llama", false, read_llama},     {"smollm3", true, read_smollm3},
+                                {"mistral", false, read_mistral}, {"mixtral", false, read_mixtral},
+                                {"qwen2", false, read_qwen2},     {"qwen3", false, read_qwen3},
+                                {"phi3", false, read_phi3},       {"qwen3_moe", false, read_qwen3_moe},
+                                {"gemma2", true, read_gemma2},    {"gemma3_text", true, read_gemma3}};
 
-/// config.json with its path, so that every message can name file and key.
-class ConfigFile {
- public:
-  explicit ConfigFile(const std::filesystem::path& folder) : path_((folder / "config.json").string()) {
-    std::ifstream stream(path_);
-    if (!stream)
-      throw Error(ErrorClass::model, path_ + ": cannot be read", "give the folder of a Hugging Face model");
-    json_ = Json::parse(stream, nullptr, /*allow_exceptions=*/false);
-    if (!json_.is_object()) throw Error(ErrorClass::model, path_ + ": not a JSON object");
+const Family& family_of(const ConfigFile& file) {
+  const std::string type = file.text("model_type", "");
+  std::string known;
+  for (const Family& family : kFamilies) {
+    if (family.model_type == type) return family;
+    known += (known.empty() ? "" : ", ") + std::string(family.model_type);
   }
-
-  const Json& json() const { return json_; }
-  bool has(const std::string& key) const { return json_.contains(key) && !json_[key].is_null(); }
-
-  [[noreturn]] void fail(const std::string& key, const std::string& why,
-                         const std::string& remedy = "") const {
-    throw Error(ErrorClass::model, path_ + ": " + key + " " + why, remedy);
-  }
-
-  int64_t size(const std::string& key) const {
-    if (!has(key)) fail(key, "is missing");
-    const Json& value = json_[key];
-    if (!value.is_number_integer() || value.get<double>() < 1 || value.get<double>() > 1e9)
-      fail(key, "is " + value.dump() + ", not a positive integer");
-    return value.get<int64_t>();
-  }
-  int64_t size(const std::string& key, int64_t missing) const { return has(key) ? size(key) : missing; }
-
-  double positive(const std::string& key, double missing) const {
-    return has(key) ? positive(key, json_[key]) : missing;
-  }
-  double positive(const std::string& key, const Json& value) const {
-    if (!value.is_number() || !(value.get<double>() > 0))
-      fail(key, "is " + value.dump() + ", not a positive number");
-    return value.get<double>();
-  }
-
-  bool flag(const std::string& key, bool missing) const {
-    if (!has(key)) return missing;
-    if (!json_[key].is_boolean()) fail(key, "is " + json_[key].dump() + ", not true or false");
-    return json_[key].get<bool>();
-  }
-
-  std::string text(const std::string& key, const std::string& missing) const {
-    if (!has(key)) return missing;
-    if (!json_[key].is_string()) fail(key, "is " + json_[key].dump() + ", not a string");
-    return json_[key].get<std::string>();
-  }
-
- private:
-  std::string path_;
-  Json json_;
-};
-
-/// transformers 5 writes rope_parameters; before, rope_theta and rope_scaling stood beside each other.
-double read_rope_theta(const ConfigFile& file) {
-  double theta = file.positive("rope_theta", 10000.0);
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (!file.has(key)) continue;
-    const Json& rope = file.json()[key];
-    if (!rope.is_object()) file.fail(key, "is " + rope.dump() + ", not an object");
-    const Json kind = rope.contains("rope_type") ? rope["rope_type"] : rope.value("type", Json("default"));
-    if (kind != "default")
-      file.fail(key, "asks for " + kind.dump() + ", which is not supported", "use a model with plain RoPE");
-    if (rope.contains("rope_theta"))
-      theta = file.positive(std::string(key) + ".rope_theta", rope["rope_theta"]);
-  }
-  return theta;
+  file.fail("model_type", "is \"" + type + "\", not one that is known", "use a model of one of " + known);
 }
 
+/// Switches that no family of ours has.
 void refuse_unknown_switches(const ConfigFile& file) {
-  for (const char* key : {"attention_bias", "mlp_bias", "qkv_bias", "use_qk_norm"})
-    if (file.flag(key, false)) file.fail(key, "is true, which is not supported");
-  if (file.text("hidden_act", "silu") != "silu")
-    file.fail("hidden_act", "is " + file.text("hidden_act", "") + ", not silu");
-  if (file.positive("partial_rotary_factor", 1.0) != 1.0)
-    file.fail("partial_rotary_factor", "other than 1 is not supported");
+  refuse_switches(file, {"qkv_bias", "use_qk_norm"});
   if (file.size("pretraining_tp", 1) != 1) file.fail("pretraining_tp", "other than 1 is not supported");
-  if (file.has("sliding_window") && file.flag("use_sliding_window", true))
-    file.fail("sliding_window", "is not supported");
   if (file.has("quantization_config"))
     file.fail("quantization_config", "is not supported", "convert the model to float32 or bfloat16 first");
 }
 
-std::vector<int64_t> read_eos(const ConfigFile& file) {
-  if (!file.has("eos_token_id")) return {};
-  const Json& value = file.json()["eos_token_id"];
-  std::vector<int64_t> ids;
-  for (const Json& id : value.is_array() ? value : Json::array({value})) {
-    if (!id.is_number_integer())
-      file.fail("eos_token_id", "is " + value.dump() + ", not an id or a list of ids");
-    ids.push_back(id.get<int64_t>());
-  }
-  return ids;
-}
-
-}  // namespace
-
-ModelConfig read_model_config(const std::filesystem::path& folder) {
-  const ConfigFile file(folder);
-  ModelConfig config;
-  config.model_type = file.text("model_type", "");
-  if (config.model_type != "llama" && config.model_type != "mistral")
-    file.fail("model_type", "is \"" + config.model_type + "\", not one that is known",
-              "use a llama or mistral model");
-  refuse_unknown_switches(file);
-
+void read_sizes(const ConfigFile& file, ModelConfig& config) {
   config.hidden_size = file.size("hidden_size");
   config.intermediate_size = file.size("intermediate_size");
   config.layers = file.size("num_hidden_layers");
@@ -130,27 +46,61 @@ ModelConfig read_model_config(const std::filesystem::path& folder) {
   config.max_positions = file.size("max_position_embeddings", 2048);
   if (config.heads % config.kv_heads != 0)
     file.fail("num_key_value_heads", "does not divide num_attention_heads");
-  if (config.head_dim % 2 != 0) file.fail("head_dim", "is odd");
+}
 
+/// Positions up to which the stretched frequencies were made for, where that is beyond
+/// max_position_embeddings.
+int64_t stretched_positions(const RopeConfig& rope) {
+  if (rope.scaling == RopeScaling::none || rope.scaling == RopeScaling::llama3) return 0;
+  return static_cast<int64_t>(rope.factor * static_cast<double>(rope.original_positions));
+}
+
+void check_experts(const ConfigFile& file, const ModelConfig& config) {
+  for (const LayerKind& kind : config.layer_kinds)
+    if (kind.experts > 0 && config.experts_per_token > kind.experts)
+      file.fail("num_experts_per_tok", "is more than there are experts");
+}
+
+bool fits(const ModelConfig& config, int64_t tensor_size) {
+  const auto divides = [&](int64_t n) { return n % tensor_size == 0; };
+  return divides(config.heads) && divides(config.intermediate_size) && divides(config.expert_size) &&
+         (divides(config.kv_heads) || tensor_size % config.kv_heads == 0);
+}
+
+}  // namespace
+
+ModelConfig read_model_config(const std::filesystem::path& folder) {
+  const ConfigFile file(folder);
+  const Family& family = family_of(file);
+  refuse_unknown_switches(file);
+  ModelConfig config;
+  config.model_type = family.model_type;
+  read_sizes(file, config);
   config.rms_norm_eps = file.positive("rms_norm_eps", 1e-6);
-  config.rope_theta = read_rope_theta(file);
-  config.tie_word_embeddings = file.flag("tie_word_embeddings", false);
-  config.eos_token_ids = read_eos(file);
+  config.ropes = {read_rope(file, config.head_dim)};
+  config.max_positions = std::max(config.max_positions, stretched_positions(config.ropes.front()));
+  config.activation = read_activation(file, "hidden_act", Activation::silu);
+  config.tie_word_embeddings = file.flag("tie_word_embeddings", family.tied);
+  config.eos_token_ids = file.integers("eos_token_id");
   config.dtype = file.text("torch_dtype", file.text("dtype", "float32"));
   config.raw = file.json();
+  family.read(file, config);
+  check_experts(file, config);
   return config;
 }
 
 void check_tensor_parallel(const ModelConfig& config, int tensor_size) {
-  const int64_t common = std::gcd(std::gcd(config.heads, config.kv_heads), config.intermediate_size);
-  if (tensor_size >= 1 && common % tensor_size == 0) return;
+  if (tensor_size >= 1 && fits(config, tensor_size)) return;
   std::string sizes;
-  for (int64_t size = 1; size <= common; ++size)
-    if (common % size == 0) sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+  for (int64_t size = 1; size <= config.heads; ++size)
+    if (fits(config, size)) sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+  const std::string experts =
+      config.expert_size > 0 ? ", expert size " + std::to_string(config.expert_size) : "";
   throw Error(ErrorClass::usage,
               "tensor parallel size " + std::to_string(tensor_size) + " does not divide the model's " +
                   std::to_string(config.heads) + " heads, " + std::to_string(config.kv_heads) +
-                  " key-value heads and intermediate size " + std::to_string(config.intermediate_size),
+                  " key-value heads (or is a multiple of them)" + experts + " and intermediate size " +
+                  std::to_string(config.intermediate_size),
               "use one of " + sizes);
 }
 

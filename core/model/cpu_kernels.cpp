@@ -72,24 +72,23 @@ EFFACE_INLINE float sum(int64_t n, Term term) {
 }
 
 template <typename T>
-EFFACE_VECTORISED float rms_norm_row(const T* x, const T* weight, T* y, int64_t n, float eps) {
+EFFACE_VECTORISED float rms_norm_row(const T* x, const float* weight, T* y, int64_t n, float eps) {
   const float squares = sum(
       n, [&](int64_t i) __attribute__((always_inline)) { return load(x + i) * load(x + i); });
   const float scale = 1.0f / std::sqrt(squares / static_cast<float>(n) + eps);
-  for (int64_t i = 0; i < n; ++i) store(y + i, load(x + i) * scale * load(weight + i));
+  for (int64_t i = 0; i < n; ++i) store(y + i, load(x + i) * scale * weight[i]);
   return scale;
 }
 
 /// With n = x * scale and g = dy * weight: dx = scale (g - n mean(g n)).
 template <typename T>
-EFFACE_VECTORISED void rms_norm_backward_row(const T* dy, const T* x, const T* weight, float scale, T* dx,
+EFFACE_VECTORISED void rms_norm_backward_row(const T* dy, const T* x, const float* weight, float scale, T* dx,
                                              int64_t n) {
   const float product = sum(
-      n, [&](int64_t i)
-             __attribute__((always_inline)) { return load(dy + i) * load(weight + i) * load(x + i); });
+      n, [&](int64_t i) __attribute__((always_inline)) { return load(dy + i) * weight[i] * load(x + i); });
   const float projection = product * scale * scale / static_cast<float>(n);
   for (int64_t i = 0; i < n; ++i)
-    store(dx + i, scale * (load(dy + i) * load(weight + i) - load(x + i) * projection));
+    store(dx + i, scale * (load(dy + i) * weight[i] - load(x + i) * projection));
 }
 
 template <typename T>
@@ -111,10 +110,10 @@ EFFACE_VECTORISED void swiglu_backward_row(const T* dy, const T* gate, const T* 
 }
 
 template <typename T>
-EFFACE_VECTORISED void rotate_row(T* x, int64_t heads, int64_t half, const float* cos, const float* sin,
-                                  float sign) {
+EFFACE_VECTORISED void rotate_row(T* x, int64_t heads, int64_t head_dim, int64_t half, const float* cos,
+                                  const float* sin, float sign) {
   for (int64_t head = 0; head < heads; ++head) {
-    T* first = x + head * 2 * half;
+    T* first = x + head * head_dim;
     T* second = first + half;
     for (int64_t i = 0; i < half; ++i) {
       const float a = load(first + i), b = load(second + i), c = cos[i], s = sign * sin[i];
@@ -152,12 +151,13 @@ bool suit(const at::Tensor& x) {
 }
 
 at::Tensor rms_norm(const at::Tensor& x_any, const at::Tensor& weight, double eps, at::Tensor& scale) {
-  const at::Tensor x = x_any.contiguous(), w = weight.to(x.scalar_type()).contiguous();
+  const at::Tensor x = x_any.contiguous(), w = weight.to(at::kFloat).contiguous();
   at::Tensor y = at::empty_like(x);
   const int64_t n = x.size(1);
   scale = at::empty({x.size(0), 1}, x.options().dtype(at::kFloat));
   dispatch(x, [&]<typename T>(T*) {
-    const T *from = x.const_data_ptr<T>(), *weights = w.const_data_ptr<T>();
+    const T* from = x.const_data_ptr<T>();
+    const float* weights = w.const_data_ptr<float>();
     T* to = y.data_ptr<T>();
     float* scales = scale.data_ptr<float>();
     parallel_rows(x.size(0), n, [&](int64_t begin, int64_t end) {
@@ -171,12 +171,12 @@ at::Tensor rms_norm(const at::Tensor& x_any, const at::Tensor& weight, double ep
 at::Tensor rms_norm_backward(const at::Tensor& dy_any, const at::Tensor& x_any, const at::Tensor& weight,
                              const at::Tensor& scale) {
   const at::Tensor x = x_any.contiguous(), dy = dy_any.to(x.scalar_type()).contiguous(),
-                   w = weight.to(x.scalar_type()).contiguous();
+                   w = weight.to(at::kFloat).contiguous();
   at::Tensor dx = at::empty_like(x);
   const int64_t n = x.size(1);
   dispatch(x, [&]<typename T>(T*) {
-    const T *from = x.const_data_ptr<T>(), *weights = w.const_data_ptr<T>(),
-            *gradient = dy.const_data_ptr<T>();
+    const T *from = x.const_data_ptr<T>(), *gradient = dy.const_data_ptr<T>();
+    const float* weights = w.const_data_ptr<float>();
     T* to = dx.data_ptr<T>();
     const float* scales = scale.const_data_ptr<float>();
     parallel_rows(x.size(0), n, [&](int64_t begin, int64_t end) {
@@ -219,15 +219,16 @@ at::Tensor swiglu_backward(const at::Tensor& dy_any, const at::Tensor& gate_up_a
   return result;
 }
 
-void rotate_(at::Tensor& x, int64_t heads, const at::Tensor& cos, const at::Tensor& sin, bool inverse) {
+void rotate_(at::Tensor& x, int64_t heads, int64_t head_dim, const at::Tensor& cos, const at::Tensor& sin,
+             bool adjoint) {
   const int64_t half = cos.size(1), stride = x.stride(0);
   dispatch(x, [&]<typename T>(T*) {
     T* values = x.data_ptr<T>();
     const float *cosines = cos.const_data_ptr<float>(), *sines = sin.const_data_ptr<float>();
     parallel_rows(x.size(0), heads * half, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        rotate_row(values + i * stride, heads, half, cosines + i * half, sines + i * half,
-                   inverse ? -1.0f : 1.0f);
+        rotate_row(values + i * stride, heads, head_dim, half, cosines + i * half, sines + i * half,
+                   adjoint ? -1.0f : 1.0f);
     });
   });
 }

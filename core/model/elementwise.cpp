@@ -42,25 +42,39 @@ class RmsNormFunction : public torch::autograd::Function<RmsNormFunction> {
   }
 };
 
-class SwigluFunction : public torch::autograd::Function<SwigluFunction> {
+/// How ATen names the forms of GELU.
+const char* gelu_form(Activation activation) { return activation == Activation::gelu_tanh ? "tanh" : "none"; }
+
+at::Tensor activated(const at::Tensor& gate, Activation activation) {
+  return activation == Activation::silu ? at::silu(gate) : at::gelu(gate, gelu_form(activation));
+}
+
+class GatedFunction : public torch::autograd::Function<GatedFunction> {
  public:
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up, int64_t activation_number) {
+    const auto activation = static_cast<Activation>(activation_number);
     context->save_for_backward({gate_up});
-    if (cpu_kernels::suit(gate_up)) return cpu_kernels::swiglu(gate_up);
+    context->saved_data["activation"] = activation_number;
+    if (activation == Activation::silu && cpu_kernels::suit(gate_up)) return cpu_kernels::swiglu(gate_up);
     const auto halves = gate_up.chunk(2, 1);
-    return at::silu(halves[0]).mul_(halves[1]);
+    return activated(halves[0], activation).mul_(halves[1]);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const at::Tensor gate_up = context->get_saved_variables()[0];
+    const auto activation = static_cast<Activation>(context->saved_data["activation"].toInt());
     const at::Tensor& dy = gradients[0];
-    if (cpu_kernels::suit(gate_up)) return {cpu_kernels::swiglu_backward(dy, gate_up)};
+    if (activation == Activation::silu && cpu_kernels::suit(gate_up))
+      return {cpu_kernels::swiglu_backward(dy, gate_up), at::Tensor()};
     const auto halves = gate_up.chunk(2, 1);
     at::Tensor result = at::empty_like(gate_up);
     const auto d_halves = result.chunk(2, 1);
-    d_halves[0].copy_(at::silu_backward(dy * halves[1], halves[0]));
-    d_halves[1].copy_(at::silu(halves[0]).mul_(dy));
-    return {result};
+    const at::Tensor d_activated = dy * halves[1];
+    d_halves[0].copy_(activation == Activation::silu
+                          ? at::silu_backward(d_activated, halves[0])
+                          : at::gelu_backward(d_activated, halves[0], gelu_form(activation)));
+    d_halves[1].copy_(activated(halves[0], activation).mul_(dy));
+    return {result, at::Tensor()};
   }
 };
 
@@ -70,25 +84,18 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return RmsNormFunction::apply(x, weight, eps);
 }
 
-at::Tensor swiglu(const at::Tensor& gate_up) { return SwigluFunction::apply(gate_up); }
-
-RotaryTable make_rotary_table(const at::Tensor& positions, int64_t head_dim, double theta,
-                              at::ScalarType dtype) {
-  const auto options = positions.options().dtype(accumulation_type(dtype));
-  const at::Tensor exponents = at::arange(0, head_dim, 2, options).div_(static_cast<double>(head_dim));
-  const at::Tensor frequencies = at::pow(theta, exponents).reciprocal_();
-  const at::Tensor angles = at::outer(positions.to(options.dtype()), frequencies);
-  return {angles.cos(), angles.sin()};
+at::Tensor gated(const at::Tensor& gate_up, Activation activation) {
+  return GatedFunction::apply(gate_up, static_cast<int64_t>(activation));
 }
 
-void rotate_(at::Tensor& x, int64_t heads, const RotaryTable& table, bool inverse) {
+void rotate_(at::Tensor& x, int64_t heads, int64_t head_dim, const RotaryTable& table, bool adjoint) {
   const at::NoGradGuard no_grad;
-  if (cpu_kernels::suit(x)) return cpu_kernels::rotate_(x, heads, table.cos, table.sin, inverse);
+  if (cpu_kernels::suit(x)) return cpu_kernels::rotate_(x, heads, head_dim, table.cos, table.sin, adjoint);
   const int64_t half = table.cos.size(1);
-  const at::Tensor halves = x.narrow(1, 0, heads * 2 * half).view({x.size(0), heads, 2, half});
-  const at::Tensor first = halves.select(2, 0), second = halves.select(2, 1);
+  const at::Tensor each = x.narrow(1, 0, heads * head_dim).view({x.size(0), heads, head_dim});
+  const at::Tensor first = each.narrow(2, 0, half), second = each.narrow(2, half, half);
   const at::Tensor cos = table.cos.unsqueeze(1);
-  const at::Tensor sin = inverse ? table.sin.unsqueeze(1).neg() : table.sin.unsqueeze(1);
+  const at::Tensor sin = adjoint ? table.sin.unsqueeze(1).neg() : table.sin.unsqueeze(1);
   const at::Tensor rotated = first * cos - second * sin;
   second.copy_(second * cos + first * sin);
   first.copy_(rotated);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <numeric>
 
 #include "core/model/state.hpp"
 #include "core/model/transformer.hpp"
@@ -62,30 +63,81 @@ std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::v
   const at::NoGradGuard no_grad;
   const State& state = *state_;
   const at::Device device = state.mesh.device;
-  const AttentionShape shape = state.attention_shape();
-  const double theta = state.config.rope_theta;
+  const std::vector<AttentionShape>& shapes = state.attention;
   std::vector<std::vector<int64_t>> answers(prompts.size());
   if (prompts.empty() || max_new_tokens <= 0) return answers;
 
-  std::vector<TokenRow> rows;
   Running running;
   for (size_t i = 0; i < prompts.size(); ++i) {
     check_positions(state.config,
                     "prompt " + std::to_string(i) + " and " + std::to_string(max_new_tokens) + " new tokens",
                     static_cast<int64_t>(prompts[i].size()) + max_new_tokens);
-    rows.push_back({prompts[i], static_cast<int64_t>(prompts[i].size())});
     running.sequence.push_back(static_cast<int64_t>(i));
     running.length.push_back(static_cast<int64_t>(prompts[i].size()));
   }
-  const RaggedBatch batch = make_batch(rows, device);
   const int64_t capacity = *std::max_element(running.length.begin(), running.length.end()) + max_new_tokens;
-  for (const DecoderLayer& layer : state.weights.layers)
-    running.caches.push_back(make_cache(shape, batch.rows(), capacity, layer.dtype, device));
+  for (size_t i = 0; i < shapes.size(); ++i)
+    running.caches.push_back(make_cache(shapes[i], static_cast<int64_t>(prompts.size()), capacity,
+                                        state.weights.layers[i].dtype, device));
 
-  const auto run = [&](at::Tensor hidden, const State::Attention& attention) {
-    for (int i = 0; i < static_cast<int>(state.weights.layers.size()); ++i)
-      hidden = state.run_layer(i, hidden, attention, nullptr);
+  const auto run = [&](at::Tensor hidden, const State::Attend& attend) {
+    for (int i = 0; i < static_cast<int>(shapes.size()); ++i)
+      hidden = state.run_layer(i, hidden, attend, nullptr);
     return hidden;
+  };
+  /// Fills the caches with all there is of the running sequences -> hidden states of their last tokens.
+  const auto prefill = [&] {
+    std::vector<TokenRow> rows;
+    std::vector<int64_t> row_of_token, last_tokens;
+    for (size_t i = 0; i < running.sequence.size(); ++i) {
+      const int64_t sequence = running.sequence[i];
+      std::vector<int64_t> ids = prompts[sequence];
+      ids.insert(ids.end(), answers[sequence].begin(), answers[sequence].end());
+      running.length[i] = static_cast<int64_t>(ids.size());
+      row_of_token.insert(row_of_token.end(), ids.size(), static_cast<int64_t>(i));
+      last_tokens.push_back(static_cast<int64_t>(row_of_token.size()) - 1);
+      rows.push_back({std::move(ids), running.length[i]});
+    }
+    const RaggedBatch batch = make_batch(rows, device);
+    const at::Tensor token_rows = index_tensor(row_of_token, device);
+    std::map<at::ScalarType, std::shared_ptr<const AttentionPlan>> plans;
+    const at::Tensor hidden = run(embed(batch), [&](int layer, const at::Tensor& qkv) {
+      auto& plan = plans[accumulation_type(qkv.scalar_type())];
+      if (!plan) plan = state.plan(batch, qkv.scalar_type());
+      at::Tensor rotated = qkv;
+      rotate_queries_keys_(rotated, shapes[layer], plan->rotary);
+      store_keys_values(running.caches[layer], rotated, shapes[layer], token_rows, batch.positions);
+      return attend_rotated(rotated, shapes[layer], *plan);
+    });
+    return hidden.index_select(0, index_tensor(last_tokens, device));
+  };
+  /// Runs the last id of each sequence, which goes into the caches.
+  const auto step = [&] {
+    const at::Tensor positions = index_tensor(running.length, device);
+    const at::Tensor all_rows = at::arange(static_cast<int64_t>(running.length.size()), positions.options());
+    std::vector<int64_t> offsets(running.length.size() + 1);
+    std::iota(offsets.begin(), offsets.end(), 0);
+    std::map<at::ScalarType, std::vector<RotaryTable>> tables;
+    const at::Tensor ids = index_tensor(running.last_id, device);
+    const at::Tensor hidden = run(state.embed(ids), [&](int layer, const at::Tensor& qkv) {
+      const AttentionShape& shape = shapes[layer];
+      auto& rotary = tables[accumulation_type(qkv.scalar_type())];
+      if (rotary.empty())
+        for (const RopeConfig& rope : state.config.ropes)
+          rotary.push_back(make_rotary_table(rope, shape.head_dim, positions, offsets, qkv.scalar_type()));
+      at::Tensor rotated = qkv;
+      rotate_queries_keys_(rotated, shape, rotary);
+      store_keys_values(running.caches[layer], rotated, shape, all_rows, positions);
+      return attend_to_cache(rotated, shape, running.caches[layer], positions);
+    });
+    for (int64_t& length : running.length) ++length;
+    return hidden;
+  };
+  const auto cache_is_outdated = [&] {
+    for (const RopeConfig& rope : state.config.ropes)
+      for (const int64_t length : running.length)
+        if (rope.recomputes_cache_at(length + 1)) return true;
+    return false;
   };
   /// Appends the next ids; false when every sequence has ended.
   const auto advance = [&](const at::Tensor& hidden) {
@@ -105,43 +157,8 @@ std::vector<std::vector<int64_t>> Transformer::generate(const std::vector<std::v
     return !open.empty();
   };
 
-  std::map<at::ScalarType, std::shared_ptr<const AttentionPlan>> plans;
-  std::vector<int64_t> row_of_token, last_tokens;
-  for (int64_t row = 0; row < batch.rows(); ++row) {
-    row_of_token.insert(row_of_token.end(), batch.offsets[row + 1] - batch.offsets[row], row);
-    last_tokens.push_back(batch.offsets[row + 1] - 1);
-  }
-  const at::Tensor token_rows = index_tensor(row_of_token, device);
-  at::Tensor hidden = run(embed(batch), [&](int layer, const at::Tensor& qkv) {
-    auto& plan = plans[accumulation_type(qkv.scalar_type())];
-    if (!plan) plan = state.plan(batch, qkv.scalar_type());
-    at::Tensor rotated = qkv;
-    rotate_(rotated, shape.heads + shape.kv_heads, plan->rotary, /*inverse=*/false);
-    store_keys_values(running.caches[layer], rotated, shape, token_rows, batch.positions);
-    return attend_rotated(rotated, shape, *plan);
-  });
-
-  bool open = advance(hidden.index_select(0, index_tensor(last_tokens, device)));
-  while (open) {
-    const at::Tensor positions = index_tensor(running.length, device);
-    const at::Tensor all_rows = at::arange(static_cast<int64_t>(running.length.size()), positions.options());
-    const int64_t longest = *std::max_element(running.length.begin(), running.length.end()) + 1;
-    const at::Tensor mask = at::arange(longest, positions.options()).unsqueeze(0).le(positions.unsqueeze(1));
-    std::map<at::ScalarType, RotaryTable> tables;
-    const at::Tensor ids = index_tensor(running.last_id, device);
-    hidden = embed_tokens(state.weights.embedding, ids);
-    hidden = run(hidden, [&](int layer, const at::Tensor& qkv) {
-      RotaryTable& table = tables[accumulation_type(qkv.scalar_type())];
-      if (!table.cos.defined())
-        table = make_rotary_table(positions, shape.head_dim, theta, qkv.scalar_type());
-      at::Tensor rotated = qkv;
-      rotate_(rotated, shape.heads + shape.kv_heads, table, /*inverse=*/false);
-      store_keys_values(running.caches[layer], rotated, shape, all_rows, positions);
-      return attend_to_cache(rotated, shape, running.caches[layer], mask.view({mask.size(0), 1, 1, longest}));
-    });
-    for (int64_t& length : running.length) ++length;
-    open = advance(hidden);
-  }
+  bool open = advance(prefill());
+  while (open) open = advance(cache_is_outdated() ? prefill() : step());
   return answers;
 }
 

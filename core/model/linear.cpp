@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/model/product.hpp"
+#include "distributed/collectives.hpp"
 
 namespace efface {
 namespace {
@@ -21,16 +22,17 @@ struct AdapterLayout {
   std::vector<double> scale;
 };
 
-/// y = x W^T, then y[:, part] += (scale x A_part^T) B_part^T for each part with an adapter. `a` holds the
-/// parts' A one below the other. One node, so that x is kept once and dx is accumulated in place.
+/// y = x W^T + bias, then y[:, part] += (scale x A_part^T) B_part^T for each part with an adapter. `a` holds
+/// the parts' A one below the other. One node, so that x is kept once and dx is accumulated in place.
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
   using MaybeTensor = std::optional<at::Tensor>;
 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const MaybeTensor& maybe_a, const MaybeTensor& b0, const MaybeTensor& b1,
-                            const MaybeTensor& b2, AdapterLayout layout) {
+                            const MaybeTensor& b2, const MaybeTensor& bias, AdapterLayout layout) {
     at::Tensor y = matrix_product(x, weight.t());
+    if (bias) y.add_(*bias);
     const at::Tensor a = maybe_a.value_or(at::Tensor());
     const std::array<at::Tensor, kMaxParts> b = {b0.value_or(at::Tensor()), b1.value_or(at::Tensor()),
                                                  b2.value_or(at::Tensor())};
@@ -57,7 +59,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &a = saved[2], &reduced = saved[3];
     const at::Tensor dy = gradients[0].contiguous();
-    variable_list result(7);
+    variable_list result(8);
 
     if (context->needs_input_grad(0)) result[0] = matrix_product(dy, weight);
     if (context->needs_input_grad(1)) result[1] = at::mm(dy.t(), x);
@@ -107,11 +109,17 @@ at::Tensor apply_parts(const FusedLinear& linear, size_t begin, size_t end, cons
     layout.scale.push_back(present ? part.adapter->scale : 1);
     if (!present) continue;
     a.push_back(part.adapter->a.to(x.scalar_type()));
-    b[i - begin] = part.adapter->b.to(x.scalar_type());
+    b[i - begin] = copy_to_group(part.adapter->b, part.replicas).to(x.scalar_type());
   }
   std::optional<at::Tensor> stacked;
   if (!a.empty()) stacked = a.size() == 1 ? a[0] : at::cat(a);
-  return LinearFunction::apply(x, weight.to(x.scalar_type()), stacked, b[0], b[1], b[2], layout);
+  std::optional<at::Tensor> bias;
+  if (linear.bias.defined() && !is_row_parallel(linear.parts[begin].projection)) {
+    const LinearPart& last = linear.parts[end - 1];
+    const int64_t first = linear.parts[begin].offset;
+    bias = linear.bias.narrow(0, first, last.offset + last.rows - first);
+  }
+  return LinearFunction::apply(x, weight.to(x.scalar_type()), stacked, b[0], b[1], b[2], bias, layout);
 }
 
 }  // namespace
@@ -134,7 +142,8 @@ at::Tensor apply_linear(const FusedLinear& linear, const at::Tensor& x, bool wit
   std::vector<at::Tensor> outputs;
   for (size_t i = 0; i < linear.parts.size(); ++i) {
     const LinearPart& part = linear.parts[i];
-    const at::Tensor weight = part.trained.defined() ? part.trained : linear.local(part);
+    const at::Tensor weight =
+        part.trained.defined() ? copy_to_group(part.trained, part.replicas) : linear.local(part);
     outputs.push_back(apply_parts(linear, i, i + 1, weight, x, with_adapters));
   }
   return outputs.size() == 1 ? outputs[0] : at::cat(outputs, 1);

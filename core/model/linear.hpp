@@ -16,14 +16,18 @@ struct LinearPart {
   Projection projection = Projection::q;
   int64_t offset = 0;
   int64_t rows = 0;
-  at::Tensor trained;  ///< the module's own leaf once it is trainable, fp32 or wider; replaces its rows
-  std::optional<LoraAdapter> adapter;
+  at::Tensor trained = {};  ///< the module's own leaf once it is trainable, fp32 or wider; replaces its rows
+  std::optional<LoraAdapter> adapter = {};
+  /// Ranks that hold the same rows (key-value heads fewer than tensor ranks); each computes with them for
+  /// heads of its own, so the gradients of B and of the leaf are summed over them.
+  Communicator replicas = {};
 };
 
 /// Weight [sum of rows, in], frozen: this rank's shard of every part. It lies transposed in memory, which the
 /// forward product x W^T reads fastest.
 struct FusedLinear {
   at::Tensor weight;
+  at::Tensor bias;  ///< [sum of rows], frozen; undefined: none. A row-parallel one is not added here
   std::vector<LinearPart> parts;
 
   LinearPart& part(Projection projection);

@@ -1,8 +1,11 @@
-// A Llama-like decoder, sharded over the tensor group, on ragged batches. Linear layers see [tokens,
-// features] without padding; only attention sees sequences; logits are formed only where they are asked for.
+// A decoder of any of the families (core/model/families), sharded over the tensor group, on ragged batches.
+// Linear layers see [tokens, features] without padding; only attention sees sequences; logits are formed only
+// where they are asked for.
 //
 // Over t tensor ranks: q, k, v, gate, up are column-parallel (rows of the weight sharded), o and down are
-// row-parallel (columns sharded), embedding and head are vocab-parallel; norms are replicated. Hidden states
+// row-parallel (columns sharded), each expert of a mixture like a dense feed-forward; embedding and head are
+// vocab-parallel; norms and routers are replicated. Where there are fewer key-value heads than tensor ranks,
+// neighbouring ranks hold the same head of k and v, as in Megatron-LM (Shoeybi et al. 2019). Hidden states
 // are replicated on the tensor group and differ between data ranks. Everything is differentiable by autograd
 // with respect to adapters and to weights made trainable; frozen weights get no gradient.
 #pragma once
@@ -33,6 +36,12 @@ struct Weight {
   std::vector<int64_t> global_shape;  ///< [out, in]
   Sharding sharding = Sharding::replicated;
   at::Tensor local;
+  int64_t begin = 0;    ///< `local` is rows (or columns) [begin, begin + its size) of the global tensor
+  bool primary = true;  ///< false on all but one of several tensor ranks that hold the same part
+  std::string stored_name = {};  ///< its tensor of the file, where families name or fuse otherwise
+  int64_t stored_row = 0;        ///< its first row there
+
+  int dim() const { return sharding == Sharding::columns ? 1 : 0; }  ///< that is sharded
 };
 
 /// y += scale * (x A^T) B^T on one module. `a` is what is multiplied, so A P where there is a projection.
@@ -50,7 +59,10 @@ struct Taps {
   /// Each linear input once, [tokens, in] or [tokens, in / t] for o and down, under no_grad or not as the
   /// caller.
   std::function<void(const InputId&, const at::Tensor&)> on_input;
-  /// Input embeddings [tokens, hidden] -> replacement.
+  /// Each input of an expert once, rows of those tokens alone that are routed to it: [routed, in], [routed,
+  /// in / t] for down; `tokens` [routed], ascending, are their places in the batch. Also without any.
+  std::function<void(const InputId&, const at::Tensor& x, const at::Tensor& tokens)> on_expert_input;
+  /// Input embeddings [tokens, hidden], scaled where the family does -> replacement.
   std::function<at::Tensor(const at::Tensor&)> replace_embedding;
   /// Output of a layer's feed-forward (after the tensor reduction, before the residual) -> replacement.
   std::function<at::Tensor(int layer, const at::Tensor&)> replace_mlp_output;

@@ -30,7 +30,14 @@ void for_each_chunk(const VocabShard& shard, int64_t rows, Visit visit) {
 /// This rank's logits of some rows, fp32 or fp64. bf16 products are rounded to bf16, as a bf16 model's are.
 at::Tensor local_logits(const VocabShard& shard, const at::Tensor& hidden) {
   const auto dtype = shard.weight.scalar_type();
-  return matrix_product(hidden.to(dtype), shard.weight.t()).to(accumulation_type(dtype));
+  at::Tensor logits = matrix_product(hidden.to(dtype), shard.weight.t()).to(accumulation_type(dtype));
+  if (shard.softcap > 0) logits.div_(shard.softcap).tanh_().mul_(shard.softcap);
+  return logits;
+}
+
+/// d capped / d plain of capped logits; undefined without a cap.
+at::Tensor cap_slope(const VocabShard& shard, const at::Tensor& capped) {
+  return shard.softcap > 0 ? 1 - (capped / shard.softcap).square_() : at::Tensor();
 }
 
 /// Where ids fall into this shard: [m] bool, and their local index (0 elsewhere).
@@ -54,8 +61,10 @@ Normaliser exponentiate_(at::Tensor& logits, const VocabShard& shard) {
   return {maximum, logits.sum(1)};
 }
 
-/// Rows of weights over this rank's vocabulary -> the sum of head rows so weighted, [c, hidden].
-at::Tensor weighted_rows(const VocabShard& shard, const at::Tensor& weights) {
+/// Rows of weights over this rank's vocabulary -> the sum of head rows so weighted, [c, hidden]; the weights
+/// are multiplied in place by the cap's slope, if there is one.
+at::Tensor weighted_rows(const VocabShard& shard, const at::Tensor& weights, const at::Tensor& slope) {
+  if (slope.defined()) weights.mul_(slope);
   return matrix_product(weights.to(shard.weight.scalar_type()), shard.weight).to(weights.scalar_type());
 }
 
@@ -110,6 +119,7 @@ at::Tensor vocab_log_probabilities(const VocabShard& shard, const at::Tensor& hi
       at::Tensor logits = local_logits(shard, hidden.narrow(0, begin, count));
       const auto [inside, local] = locate(shard, ids.narrow(0, begin, count));
       const at::Tensor target = logits.gather(1, local.unsqueeze(1)).squeeze(1);
+      const at::Tensor slope = jacobian.defined() ? cap_slope(shard, logits) : at::Tensor();
       const auto [maximum, local_sum] = exponentiate_(logits, shard);
       // Row 0: sum of exp(logit - max); row 1: the id's logit, on the rank that has it.
       at::Tensor sums = at::stack({local_sum, at::where(inside, target, at::zeros_like(target))});
@@ -119,7 +129,7 @@ at::Tensor vocab_log_probabilities(const VocabShard& shard, const at::Tensor& hi
       // (sum) * (p - onehot) W, divided afterwards: the division then is over [c, hidden], not [c, vocab].
       logits.scatter_add_(1, local.unsqueeze(1), (sums[0] * inside).neg_().unsqueeze(1));
       at::Tensor jacobian_rows = jacobian.narrow(0, begin, count);
-      at::div_out(jacobian_rows, weighted_rows(shard, logits), sums[0].neg().unsqueeze(1));
+      at::div_out(jacobian_rows, weighted_rows(shard, logits, slope), sums[0].neg().unsqueeze(1));
     });
   }
   return attach_jacobian(shard, hidden, values, jacobian);
@@ -140,6 +150,7 @@ at::Tensor vocab_kl_to_reference(const VocabShard& shard, const at::Tensor& hidd
       // With e = exp(logit - max) and Z its sum: KL = sum_j p_ref_j (l_ref_j - l_j) - log Z_ref + log Z,
       // l measured from its row's maximum.
       at::Tensor difference = reference_logits - logits;
+      const at::Tensor slope = jacobian.defined() ? cap_slope(shard, logits) : at::Tensor();
       const auto [maximum, local_sum] = exponentiate_(logits, shard);
       const auto [reference_maximum, reference_sum] = exponentiate_(reference_logits, shard);
       difference.add_((maximum - reference_maximum).unsqueeze(1)).mul_(reference_logits);
@@ -148,7 +159,7 @@ at::Tensor vocab_kl_to_reference(const VocabShard& shard, const at::Tensor& hidd
       values.narrow(0, begin, count).copy_(sums[2] / sums[1] - sums[1].log() + sums[0].log());
       if (!jacobian.defined()) return;
       logits.div_(sums[0].unsqueeze(1)).sub_(reference_logits.div_(sums[1].unsqueeze(1)));
-      jacobian.narrow(0, begin, count).copy_(weighted_rows(shard, logits));
+      jacobian.narrow(0, begin, count).copy_(weighted_rows(shard, logits, slope));
     });
   }
   return attach_jacobian(shard, hidden, values, jacobian);

@@ -13,6 +13,7 @@ struct VocabShard {
   at::Tensor weight;  ///< [end - begin, hidden], frozen
   int64_t begin = 0, end = 0;
   int64_t vocab = 0;
+  double softcap = 0;  ///< logits l become softcap tanh(l / softcap); 0: they stay
   Communicator group;
 };
 
@@ -20,7 +21,8 @@ struct VocabShard {
 at::Tensor embed_tokens(const VocabShard& shard, const at::Tensor& ids);
 
 /// hidden [m, hidden], ids [m] -> log softmax(hidden W^T)[i, ids[i]]: [m], fp32 (fp64 for fp64), replicated.
-/// d hidden[i] = d out[i] (W[ids[i]] - p_i W) is formed with the forward pass, so logits are formed once.
+/// d hidden[i] = d out[i] (W[ids[i]] - p_i W), p scaled by the cap's slope, is formed with the forward pass,
+/// so logits are formed once.
 at::Tensor vocab_log_probabilities(const VocabShard& shard, const at::Tensor& hidden, const at::Tensor& ids);
 
 /// KL(softmax(reference W^T) || softmax(hidden W^T)) per row: [m]. d hidden[i] = d out[i] (p_i - p_ref_i) W.

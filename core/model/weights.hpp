@@ -14,12 +14,23 @@
 
 namespace efface {
 
+struct FeedForward {
+  FusedLinear gate_up, down;
+};
+
 struct DecoderLayer {
-  at::Tensor input_norm, post_attention_norm;  ///< [hidden]
-  FusedLinear qkv, o, gate_up, down;
+  at::Tensor attention_norm, feed_forward_norm;                ///< [hidden], before each
+  at::Tensor attention_output_norm, feed_forward_output_norm;  ///< [hidden], or undefined
+  at::Tensor q_norm, k_norm;                                   ///< [head_dim], or undefined
+  FusedLinear qkv, o;
+  FeedForward feed_forward;          ///< dense, or ...
+  std::vector<FeedForward> experts;  ///< ... a mixture
+  at::Tensor router;                 ///< [experts, hidden]
   at::ScalarType dtype = at::kFloat;
 
-  FusedLinear& linear(Projection projection);
+  FusedLinear& linear(const ModuleId& module);
+  std::vector<FusedLinear*> linears();
+  std::vector<at::Tensor*> replicated();  ///< norms and router, those there are
 };
 
 struct DecoderWeights {
@@ -32,18 +43,15 @@ struct DecoderWeights {
 /// Uninitialised.
 DecoderWeights allocate_weights(const ModelConfig& config, const Mesh& mesh, at::ScalarType dtype);
 
-/// Every tensor of the model by its Hugging Face name, in canonical order.
-std::vector<Weight> list_weights(const ModelConfig& config, DecoderWeights& weights);
-
-/// Rows (or columns) of the global tensor that this rank holds; [0, rows) for a replicated one.
-std::pair<int64_t, int64_t> shard_range(const Weight& weight, const Mesh& mesh);
+/// Every tensor of the model, in canonical order; what a file fuses is listed by its parts.
+std::vector<Weight> list_weights(const ModelConfig& config, const Mesh& mesh, DecoderWeights& weights);
 
 /// Returns the file's tensor names in order. Throws Error(model) naming missing, extra and mis-shaped
 /// tensors.
 std::vector<std::string> load_weights(const std::filesystem::path& folder, const std::vector<Weight>& weights,
-                                      const ModelConfig& config, const Mesh& mesh);
+                                      const ModelConfig& config);
 
-/// Philox by name: matrices N(0, 1 / in), norms 1.
-void randomise_weights(const std::vector<Weight>& weights, const Mesh& mesh, uint64_t seed);
+/// Philox by name: matrices N(0, 1 / in), norms multiply by 1, biases N(0, 0.01).
+void randomise_weights(const std::vector<Weight>& weights, const ModelConfig& config, uint64_t seed);
 
 }  // namespace efface

@@ -39,17 +39,6 @@ struct InputSum {
 
 }  // namespace
 
-int64_t input_width(Input input, const ModelConfig& config) {
-  switch (input) {
-    case Input::o:
-      return config.heads * config.head_dim;
-    case Input::down:
-      return config.intermediate_size;
-    default:
-      return config.hidden_size;
-  }
-}
-
 struct CovarianceAccumulator::State {
   Mesh mesh;
   CovarianceOptions options;
@@ -59,14 +48,15 @@ struct CovarianceAccumulator::State {
 
   // The pass under way.
   bool heldout = false;
-  at::Tensor counted, sinks;  // token indices
+  at::Tensor counted, sinks;  // token indices of the batch
 
   // Until the cap is fixed.
   TokenOrder order;
   bool sampling = false;
 
   void begin_pass(const RaggedBatch& batch, bool into_heldout);
-  void see(InputSum& input, const at::Tensor& x);
+  /// `x_counted`, `x_sinks`: rows of x.
+  void see(InputSum& input, const at::Tensor& x, const at::Tensor& x_counted, const at::Tensor& x_sinks);
   ColumnBlocks column_blocks(const InputSum& input, const at::Tensor& x) const;
   void fix_cap(InputSum& input);
   Covariance finish(InputSum& input);
@@ -78,8 +68,11 @@ CovarianceAccumulator::CovarianceAccumulator(const ModelConfig& config, const Me
   state_->mesh = mesh;
   state_->options = options;
   for (const InputId& id : inputs) {
+    if (options.caps(id.input) && id.expert != kDense)
+      throw Error(ErrorClass::recipe, input_name(id) + ": inputs of experts cannot be capped",
+                  "set nullspace.norm_cap to 0");
     const bool capped = options.caps(id.input);
-    state_->inputs.try_emplace(id, id, input_width(id.input, config), capped, mesh.tensor);
+    state_->inputs.try_emplace(id, id, input_width(id, config), capped, mesh.tensor);
     state_->sampling |= capped;
   }
 }
@@ -92,7 +85,16 @@ const Taps& CovarianceAccumulator::taps(const RaggedBatch& batch, bool heldout) 
   state_->begin_pass(batch, heldout);
   state_->taps.on_input = [state = state_.get()](const InputId& id, const at::Tensor& x) {
     const auto input = state->inputs.find(id);
-    if (input != state->inputs.end()) state->see(input->second, x.detach());
+    if (input != state->inputs.end()) state->see(input->second, x.detach(), state->counted, state->sinks);
+  };
+  state_->taps.on_expert_input = [state = state_.get()](const InputId& id, const at::Tensor& x,
+                                                        const at::Tensor& tokens) {
+    const auto input = state->inputs.find(id);
+    if (input == state->inputs.end()) return;
+    const auto routed = [&](const at::Tensor& of_batch) {
+      return at::isin(tokens, of_batch).nonzero().flatten();
+    };
+    state->see(input->second, x.detach(), routed(state->counted), routed(state->sinks));
   };
   return state_->taps;
 }
@@ -129,38 +131,39 @@ ColumnBlocks CovarianceAccumulator::State::column_blocks(const InputSum& input, 
   return blocks;
 }
 
-void CovarianceAccumulator::State::see(InputSum& input, const at::Tensor& x) {
+void CovarianceAccumulator::State::see(InputSum& input, const at::Tensor& x, const at::Tensor& x_counted,
+                                       const at::Tensor& x_sinks) {
   const at::NoGradGuard no_grad;
   const ColumnBlocks blocks = column_blocks(input, x);
   if (heldout) {
     if (!input.heldout) input.heldout.emplace(input.n, mesh.tensor);
-    input.heldout_tokens += counted.numel();
-    input.heldout->add(blocks, counted, {}, scratch);
+    input.heldout_tokens += x_counted.numel();
+    input.heldout->add(blocks, x_counted, {}, scratch);
     return;
   }
   if (options.skip_sinks) {
     std::vector<at::Tensor> sums;
     for (const at::Tensor& block : blocks)
-      sums.push_back(block.index_select(0, sinks).to(at::kDouble).sum(0));
+      sums.push_back(block.index_select(0, x_sinks).to(at::kDouble).sum(0));
     const at::Tensor sum = at::cat(sums);
     input.sink_sum = input.sink_sum.defined() ? input.sink_sum + sum : sum;
-    input.sinks += sinks.numel();
+    input.sinks += x_sinks.numel();
   }
 
-  const at::Tensor squared = squared_norms(blocks).index_select(0, counted);
-  input.tokens += counted.numel();
-  if (counted.numel() > 0) {
+  const at::Tensor squared = squared_norms(blocks).index_select(0, x_counted);
+  input.tokens += x_counted.numel();
+  if (x_counted.numel() > 0) {
     input.energy += squared.sum().item<double>();
     input.largest_token = std::max(input.largest_token, squared.max().item<double>());
   }
   if (!input.capped) {
-    input.moment.add(blocks, counted, {}, scratch);
+    input.moment.add(blocks, x_counted, {}, scratch);
   } else if (input.cap) {
     const at::Tensor scale = cap_scale(*input.cap, squared.sqrt());
-    input.moment.add(blocks, counted, scale, scratch);
+    input.moment.add(blocks, x_counted, scale, scratch);
   } else {
     ColumnBlocks kept;
-    for (const at::Tensor& block : blocks) kept.push_back(block.index_select(0, counted));
+    for (const at::Tensor& block : blocks) kept.push_back(block.index_select(0, x_counted));
     input.uncapped.tokens.push_back(std::move(kept));
     input.uncapped.norms.push_back(squared.sqrt());
     if (order.tokens() >= options.cap_sample) fix_cap(input);

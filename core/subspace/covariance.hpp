@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "core/model/module.hpp"
+#include "core/model/tensors.hpp"
 #include "core/model/transformer.hpp"
 #include "core/text/ragged_batch.hpp"
 #include "distributed/block_rows.hpp"
@@ -55,9 +56,6 @@ struct Covariance {
   double norm_cap = 0;         ///< the norm tokens were capped to; 0: not capped
   double top_token_share = 0;  ///< share of the (uncapped) trace held by the largest token
 };
-
-/// n of an input, before it is sharded.
-int64_t input_width(Input input, const ModelConfig& config);
 
 class CovarianceAccumulator {
  public:

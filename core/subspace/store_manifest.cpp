@@ -1,7 +1,6 @@
 #include "core/subspace/store_manifest.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "core/storage/run_directory.hpp"
@@ -15,13 +14,8 @@ constexpr const char* kManifest = "manifest.json";
 constexpr const char* kChecksum = "crc32c";
 constexpr const char* kRemedy = "delete the folder and run the stage again";
 
-InputId input_from_name(const std::string& name) {
-  int layer = 0;
-  std::from_chars(name.data(), name.data() + name.size(), layer);
-  for (Input input : kInputs) {
-    const InputId id{layer, input};
-    if (input_name(id) == name) return id;
-  }
+InputId known_input(const std::string& name) {
+  if (const auto id = input_from_name(name)) return *id;
   throw Error(ErrorClass::storage, "manifest.json names an unknown input '" + name + "'", kRemedy);
 }
 
@@ -76,7 +70,7 @@ void write_manifest(const std::filesystem::path& folder, nlohmann::json manifest
 
 std::vector<InputId> inputs_of_manifest(const nlohmann::json& manifest) {
   std::vector<InputId> inputs;
-  for (const auto& [name, entry] : manifest.at("inputs").items()) inputs.push_back(input_from_name(name));
+  for (const auto& [name, entry] : manifest.at("inputs").items()) inputs.push_back(known_input(name));
   std::sort(inputs.begin(), inputs.end());
   return inputs;
 }

@@ -50,7 +50,7 @@ CovarianceMemory covariance_memory(const ModelConfig& config, const Mesh& mesh,
   const int64_t matrices = heldout ? 2 : 1;
   int64_t widest = 0, largest_matrix = 0;
   for (const InputId& id : inputs) {
-    const int64_t n = input_width(id.input, config);
+    const int64_t n = input_width(id, config);
     const auto [begin, end] = even_range(n, 0, mesh.tensor_size());  // the first rank's share is the largest
     const int64_t elements = (end - begin) * n;
     int64_t bytes = matrices * (elements * 8 + kFewestTokens * n * 4);

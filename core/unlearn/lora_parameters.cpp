@@ -4,6 +4,7 @@
 // The flat vector starts with what is replicated on the tensor group (A of column-parallel modules, B of
 // row-parallel ones), whose gradients are partial sums there; what is sharded follows. So the tensor group
 // sums one slice and the data group the whole, each in one collective.
+#include <algorithm>
 #include <cmath>
 
 #include "core/unlearn/parameters.hpp"
@@ -46,7 +47,8 @@ class LoraParameters : public Parameters {
   ProjectionPoint point_;
   std::vector<ProjectedBlock> blocks_;
   int64_t size_ = 0, replicated_ = 0;
-  at::Tensor published_, gradient_;  // [n]: the leaves and their .grad are views
+  std::vector<std::pair<int64_t, int64_t>> duplicates_;  // offset, size: parts that another rank counts
+  at::Tensor published_, gradient_;                      // [n]: the leaves and their .grad are views
 };
 
 LoraParameters::LoraParameters(Transformer& model, const std::vector<ModuleId>& modules,
@@ -91,7 +93,6 @@ void LoraParameters::add_piece(const Transformer& model, const ModuleId& module,
   const Weight weight = model.weight(module);
   const bool sharded = is_row_parallel(module.projection) == is_a;
   const int64_t global = weight.global_shape[is_a ? 1 : 0], local = weight.local.size(is_a ? 1 : 0);
-  const int64_t begin = sharded ? even_range(global, mesh_.tensor_rank(), mesh_.tensor_size()).first : 0;
   ParameterPiece piece;
   piece.name = module_name(module) + (is_a ? ".lora_a" : ".lora_b");
   piece.module = module;
@@ -100,8 +101,9 @@ void LoraParameters::add_piece(const Transformer& model, const ModuleId& module,
   piece.columns = is_a ? local : r;
   piece.global_rows = is_a ? r : global;
   piece.global_columns = is_a ? global : r;
-  (is_a ? piece.column_begin : piece.row_begin) = begin;
-  piece.primary = mesh_.data_rank() == 0 && (sharded || mesh_.tensor_rank() == 0);
+  (is_a ? piece.column_begin : piece.row_begin) = sharded ? weight.begin : 0;
+  piece.primary = mesh_.data_rank() == 0 && (sharded ? weight.primary : mesh_.tensor_rank() == 0);
+  if (sharded && !weight.primary) duplicates_.push_back({size_, piece.rows * piece.columns});
   size_ += piece.rows * piece.columns;
   pieces_.push_back(piece);
 }
@@ -161,7 +163,9 @@ double LoraParameters::norm(const at::Tensor& flat) const {
     const double norm = at::linalg_vector_norm(part, 2, {}, false, at::kDouble).item<double>();
     return norm * norm;
   };
-  const double sharded = mesh_.tensor.all_reduce(square(flat.slice(0, replicated_)));
+  double mine = square(flat.slice(0, replicated_));
+  for (const auto& [offset, size] : duplicates_) mine -= square(flat.narrow(0, offset, size));
+  const double sharded = mesh_.tensor.all_reduce(std::max(0.0, mine));
   return std::sqrt(square(flat.slice(0, 0, replicated_)) + sharded);
 }
 

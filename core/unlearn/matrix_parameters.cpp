@@ -90,10 +90,9 @@ void MatrixParameters::add_matrix(Transformer& model, const ModuleId& module) {
   piece.columns = columns;
   piece.global_rows = weight.global_shape[0];
   piece.global_columns = weight.global_shape[1];
-  const int64_t sharded = row_parallel ? piece.global_columns : piece.global_rows;
-  const int64_t shard_begin = even_range(sharded, mesh_.tensor_rank(), mesh_.tensor_size()).first;
-  piece.row_begin = matrix.begin(mesh_.data_rank()) + (row_parallel ? 0 : shard_begin);
-  piece.column_begin = row_parallel ? shard_begin : 0;
+  piece.row_begin = matrix.begin(mesh_.data_rank()) + (row_parallel ? 0 : weight.begin);
+  piece.column_begin = row_parallel ? weight.begin : 0;
+  piece.primary = weight.primary;
   size_ += matrix.block_rows * columns;
   pieces_.push_back(piece);
   matrices_.push_back(std::move(matrix));
@@ -108,6 +107,7 @@ void MatrixParameters::add_noise(double initial_noise, uint64_t seed) {
   auto squares = at::zeros({2, static_cast<int64_t>(pieces_.size())}, at::kDouble);
   for (size_t i = 0; i < pieces_.size(); ++i) {
     const auto column = static_cast<int64_t>(i);
+    if (!pieces_[i].primary) continue;
     squares[0][column] = pieces_[i].view(values_).to(at::kDouble).square().sum().to(at::kCPU);
     squares[1][column] = pieces_[i].view(base_).to(at::kDouble).square().sum().to(at::kCPU);
   }
@@ -159,8 +159,10 @@ at::Tensor MatrixParameters::reduced_gradient() {
 }
 
 double MatrixParameters::norm(const at::Tensor& flat) const {
-  const double norm = at::linalg_vector_norm(flat, 2, {}, false, at::kDouble).item<double>();
-  return std::sqrt(mesh_.world.all_reduce(norm * norm));
+  double squares = 0;
+  for (const ParameterPiece& piece : pieces_)
+    if (piece.primary) squares += piece.view(flat).to(at::kDouble).square().sum().item<double>();
+  return std::sqrt(mesh_.world.all_reduce(squares));
 }
 
 void MatrixParameters::update(const at::Tensor& direction, double learning_rate, double weight_decay) {

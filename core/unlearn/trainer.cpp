@@ -26,9 +26,9 @@ double learning_rate_at(const TrainOptions& options, int64_t step) {
 std::vector<ModuleId> default_modules(const ModelConfig& config, TrainedParameters kind,
                                       const LoraOptions& lora) {
   const auto layers = static_cast<int>(config.layers);
-  if (kind == TrainedParameters::lora) return modules_of(0, layers, lora.target_modules);
+  if (kind == TrainedParameters::lora) return modules_of(config, 0, layers, lora.target_modules);
   if (kind == TrainedParameters::full)
-    return modules_of(0, layers, {std::begin(kProjections), std::end(kProjections)});
+    return modules_of(config, 0, layers, {std::begin(kProjections), std::end(kProjections)});
   throw Error(ErrorClass::recipe, "no modules to train were named", "name the window's down_proj");
 }
 

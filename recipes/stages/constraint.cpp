@@ -3,6 +3,7 @@
 // is cheap, and it alone depends on the exported dtype.
 #include <optional>
 
+#include "core/model/tensors.hpp"
 #include "core/storage/merged_json.hpp"
 #include "core/storage/safetensors.hpp"
 #include "core/subspace/projector.hpp"
@@ -74,10 +75,11 @@ nlohmann::json run(Workspace& work) {
       lambda_next = basis.k < basis.n ? basis.eigenvalues[basis.k].item<double>() : 0;
     for (const auto& module : modules) {
       if (input_of(module) != inputs[i]) continue;
-      const std::string name = module_name(module) + ".weight";
+      const auto [name, row] = stored_weight(work.config(), module);
       const auto dtype = work.recipe.output.dtype == "fp32" ? at::kFloat : source.dtype(name);
-      mine[module_name(module)] = figures(module, source.read(name).to(at::kFloat), update.delta(module),
-                                          dtype, covariance, lambda_next);
+      const auto w0 = source.read_slice(name, 0, row, row + output_width(work.config(), module));
+      mine[module_name(module)] =
+          figures(module, w0.to(at::kFloat), update.delta(module), dtype, covariance, lambda_next);
     }
     work.progress.update(static_cast<int64_t>(i) + 1, static_cast<int64_t>(inputs.size()));
   }

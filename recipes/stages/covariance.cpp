@@ -68,7 +68,7 @@ std::vector<TokenRow> up_to(std::vector<TokenRow> rows, int64_t tokens) {
   return kept;
 }
 
-Input input_from_name(const std::string& name) {
+Input capped_input(const std::string& name) {
   for (const Input input : kInputs)
     if (input_name({0, input}) == "0." + name) return input;
   throw Error(ErrorClass::recipe, "nullspace.capped: no input is called '" + name + "'");
@@ -109,7 +109,7 @@ CovarianceOptions accumulator_options(const NullspaceSection& nullspace) {
   options.skip_sinks = nullspace.skip_sinks;
   options.norm_cap = nullspace.norm_cap;
   options.capped.clear();
-  for (const auto& name : nullspace.capped) options.capped.push_back(input_from_name(name));
+  for (const auto& name : nullspace.capped) options.capped.push_back(capped_input(name));
   return options;
 }
 

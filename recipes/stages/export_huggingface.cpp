@@ -1,6 +1,7 @@
 #include <map>
 #include <set>
 
+#include "core/model/tensors.hpp"
 #include "core/storage/pending_folder.hpp"
 #include "core/storage/run_directory.hpp"
 #include "core/storage/safetensors.hpp"
@@ -47,9 +48,10 @@ void write_index(const std::filesystem::path& target,
 HuggingFaceExport export_huggingface(const std::filesystem::path& source, const std::filesystem::path& target,
                                      const ModelUpdate& update, bool fp32, const std::string& model_card) {
   const auto reader = SafetensorsReader::open_folder(source);
-  std::map<std::string, ModuleId> changed;
-  for (const auto& module : update.modules()) changed[module_name(module) + ".weight"] = module;
-  for (const auto& [name, module] : changed)
+  const ModelConfig config = read_model_config(source);
+  std::map<std::string, std::vector<ModuleId>> changed;  // a fused tensor holds several modules
+  for (const auto& module : update.modules()) changed[stored_weight(config, module).name].push_back(module);
+  for (const auto& [name, modules] : changed)
     if (!reader.contains(name)) throw Error(ErrorClass::model, source.string() + ": has no tensor " + name);
 
   std::filesystem::remove_all(target);
@@ -64,7 +66,11 @@ HuggingFaceExport export_huggingface(const std::filesystem::path& source, const 
       at::Tensor tensor = reader.read(name);
       if (const auto found = changed.find(name); found != changed.end()) {
         const auto dtype = fp32 ? at::kFloat : tensor.scalar_type();
-        tensor = (tensor.to(at::kFloat) + update.delta(found->second)).to(dtype).contiguous();
+        tensor = tensor.to(at::kFloat);
+        for (const auto& module : found->second)
+          tensor.narrow(0, stored_weight(config, module).row, output_width(config, module))
+              .add_(update.delta(module));
+        tensor = tensor.to(dtype);
         ++result.changed;
       }
       bytes += static_cast<int64_t>(tensor.nbytes());

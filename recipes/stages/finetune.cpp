@@ -53,7 +53,8 @@ nlohmann::json run(Workspace& work) {
   LoraOptions lora;
   if (finetune.r > 0) lora.r = finetune.r;
   lora.lora_alpha = finetune.lora_alpha;
-  const auto modules = modules_of(0, static_cast<int>(work.config().layers), lora.target_modules);
+  const auto modules =
+      modules_of(work.config(), 0, static_cast<int>(work.config().layers), lora.target_modules);
 
   Transformer model = work.take_model();
   Trainer trainer(model, *method, pool_of(work), ReferenceCache(), {}, options, lora, modules);

@@ -1,6 +1,7 @@
 #include "recipes/stages/model_update.hpp"
 
 #include "core/storage/safetensors.hpp"
+#include "distributed/error.hpp"
 
 namespace efface {
 namespace {
@@ -8,18 +9,6 @@ namespace {
 const char kScale[] = "lora_scale";
 
 std::string key(const ModuleId& module, const char* part) { return module_name(module) + "." + part; }
-
-/// The inverse of key(): every name is that of a module and a part.
-std::map<std::string, ModuleId> modules_by_name(const std::vector<std::string>& names) {
-  int layers = 0;
-  for (const auto& name : names)
-    if (const auto at = name.find("layers."); at != std::string::npos)
-      layers = std::max(layers, std::stoi(name.substr(at + 7)) + 1);
-  std::map<std::string, ModuleId> all;
-  for (const auto& module : modules_of(0, layers, {std::begin(kProjections), std::end(kProjections)}))
-    all[module_name(module)] = module;
-  return all;
-}
 
 }  // namespace
 
@@ -50,13 +39,14 @@ void ModelUpdate::write(const std::filesystem::path& file) const {
 
 ModelUpdate ModelUpdate::read(const std::filesystem::path& file) {
   const auto reader = SafetensorsReader::open_file(file);
-  const auto modules = modules_by_name(reader.names());
   ModelUpdate update;
   update.lora_scale = reader.read(kScale).item<double>();
   for (const auto& name : reader.names()) {
     if (name == kScale) continue;
     const auto dot = name.rfind('.');
-    const ModuleId& module = modules.at(name.substr(0, dot));
+    const auto named = module_from_name(name.substr(0, dot));
+    if (!named) throw Error(ErrorClass::storage, file.string() + ": " + name + " is of no linear layer");
+    const ModuleId& module = *named;
     const std::string part = name.substr(dot + 1);
     if (part == "lora_a")
       update.adapters[module].first = reader.read(name);
@@ -72,16 +62,14 @@ void ModelUpdate::merge_into(const Transformer& model) const {
   const at::NoGradGuard no_grad;
   for (const auto& module : modules()) {
     Weight weight = model.weight(module);
-    const auto part = local_part(delta(module), module, model.mesh()).to(weight.local.device());
+    const auto part = local_part(delta(module), weight).to(weight.local.device());
     // Added in fp32 and rounded once, as the export does.
     weight.local.copy_(weight.local.to(at::kFloat) + part);
   }
 }
 
-at::Tensor local_part(const at::Tensor& global, const ModuleId& module, const Mesh& mesh) {
-  const int dim = is_row_parallel(module.projection) ? 1 : 0;
-  const auto [begin, end] = even_range(global.size(dim), mesh.tensor_rank(), mesh.tensor_size());
-  return global.narrow(dim, begin, end - begin);
+at::Tensor local_part(const at::Tensor& global, const Weight& weight) {
+  return global.narrow(weight.dim(), weight.begin, weight.local.size(weight.dim()));
 }
 
 }  // namespace efface

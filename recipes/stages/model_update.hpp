@@ -28,7 +28,7 @@ struct ModelUpdate {
   void merge_into(const Transformer& model) const;
 };
 
-/// Rows or columns of a global [out, in] that this tensor rank holds of the module.
-at::Tensor local_part(const at::Tensor& global, const ModuleId& module, const Mesh& mesh);
+/// Rows or columns of a global [out, in] that this tensor rank holds of the weight.
+at::Tensor local_part(const at::Tensor& global, const Weight& weight);
 
 }  // namespace efface

@@ -69,13 +69,13 @@ std::unique_ptr<Method> Workspace::method() const {
 
 std::vector<ModuleId> Workspace::trained_modules() const {
   if (find_method(recipe.method).needs_window)
-    return modules_of(window().begin, window().end, {Projection::down});
+    return modules_of(config(), window().begin, window().end, {Projection::down});
   int begin = 0, end = static_cast<int>(config_.layers);
   if (!recipe.train.layers.empty()) {
     const auto [first, last] = std::minmax_element(recipe.train.layers.begin(), recipe.train.layers.end());
     begin = static_cast<int>(*first), end = static_cast<int>(*last) + 1;
   }
-  return modules_of(begin, end, target_projections(recipe));
+  return modules_of(config(), begin, end, target_projections(recipe));
 }
 
 bool Workspace::has_subspace() const { return recipe.nullspace.projection != "none"; }

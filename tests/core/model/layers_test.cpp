@@ -53,7 +53,8 @@ TEST(Layers, RmsNormIsItsFormula) {
 TEST(Layers, SwigluIsItsFormula) {
   for (at::ScalarType dtype : kDtypes)
     expect_formula(
-        draw("gate_up", 50, 2 * 77) * 4, dtype, [](const at::Tensor& x) { return swiglu(x); },
+        draw("gate_up", 50, 2 * 77) * 4, dtype,
+        [](const at::Tensor& x) { return gated(x, Activation::silu); },
         [](const at::Tensor& x) {
           const auto halves = x.chunk(2, 1);
           return halves[0] * at::sigmoid(halves[0]) * halves[1];
@@ -64,11 +65,11 @@ TEST(Layers, SwigluOfLargeGatesIsExactAndOfNaNIsNaN) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
   for (const auto& [gate, expected] : std::vector<std::pair<float, float>>{
            {200.0f, 400.0f}, {1e6f, 2e6f}, {-200.0f, 0.0f}, {-1e6f, 0.0f}, {inf, inf}, {0.0f, 0.0f}}) {
-    const at::Tensor y = swiglu(at::tensor({gate, 2.0f}).view({1, 2}));
+    const at::Tensor y = gated(at::tensor({gate, 2.0f}).view({1, 2}), Activation::silu);
     EXPECT_FLOAT_EQ(y.item<float>() + 1.0f, expected + 1.0f) << gate;
   }
-  EXPECT_TRUE(std::isnan(swiglu(at::tensor({nan, 2.0f}).view({1, 2})).item<float>()));
-  EXPECT_TRUE(std::isnan(swiglu(at::tensor({1.0f, nan}).view({1, 2})).item<float>()));
+  EXPECT_TRUE(std::isnan(gated(at::tensor({nan, 2.0f}).view({1, 2}), Activation::silu).item<float>()));
+  EXPECT_TRUE(std::isnan(gated(at::tensor({1.0f, nan}).view({1, 2}), Activation::silu).item<float>()));
 }
 
 TEST(Layers, ProductsOfAnyLayoutAreThoseOfTheBlas) {
@@ -117,7 +118,7 @@ TEST(Layers, AttentionOfEveryRowIsItsFormula) {
   for (const auto& lengths : batches) {
     const RaggedBatch batch = ragged_batch(small_config(1), lengths);
     for (at::ScalarType dtype : kDtypes) {
-      const auto plan = plan_attention(batch, shape.head_dim, theta, dtype);
+      const auto plan = plan_attention(batch, {{.theta = theta}}, {shape}, dtype);
       const auto formula = [&](const at::Tensor& x) {
         std::vector<at::Tensor> rows;
         for (size_t i = 0; i < lengths.size(); ++i)
@@ -129,7 +130,7 @@ TEST(Layers, AttentionOfEveryRowIsItsFormula) {
       expect_formula(
           qkv, dtype, [&](const at::Tensor& x) { return attend(x * 1, shape, plan); }, formula);
       expect_formula(
-          qkv, dtype, [&](const at::Tensor& x) { return attend_composed(x, shape, *plan); }, formula);
+          qkv, dtype, [&](const at::Tensor& x) { return attend_composed(x, shape, plan); }, formula);
     }
   }
 }

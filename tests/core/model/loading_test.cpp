@@ -110,20 +110,20 @@ TEST_F(Loading, NamesWhatIsMissingWhatIsTooMuchAndWhatHasTheWrongShape) {
 TEST_F(Loading, RefusesAConfigItWouldComputeWrongly) {
   const std::vector<std::pair<std::string, nlohmann::json>> wrong = {
       {"model_type", "gpt2"},
-      {"attention_bias", true},
-      {"mlp_bias", true},
-      {"hidden_act", "gelu"},
+      {"use_qk_norm", true},
+      {"hidden_act", "relu"},
       {"num_hidden_layers", "4"},
       {"vocab_size", nullptr},
       {"num_key_value_heads", 5},
       {"head_dim", 7},
       {"rms_norm_eps", 0},
-      {"sliding_window", 128},
+      {"partial_rotary_factor", 0.4},
       {"hidden_size", -64},
       {"rope_scaling", {{"rope_type", "llama3"}}},
       {"tie_word_embeddings", "yes"},
       {"eos_token_id", {2, "x"}},
-      {"rope_parameters", {{"rope_type", "yarn"}}}};
+      {"rope_parameters", {{"rope_type", "yarn"}}},
+      {"rope_scaling", {{"rope_type", "mrope"}}}};
   for (const auto& [key, value] : wrong) {
     nlohmann::json config = json_of(config_);
     config[key] = value;
@@ -137,7 +137,7 @@ TEST_F(Loading, ReadsRopeThetaInBothPlacesItIsWritten) {
   config.erase("rope_theta");
   config["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 500000.0}};
   write_folder(folder_.path(), config, tensors_);
-  EXPECT_EQ(read_model_config(folder_.path()).rope_theta, 500000.0);
+  EXPECT_EQ(read_model_config(folder_.path()).ropes.front().theta, 500000.0);
 }
 
 TEST_F(Loading, RefusesAFolderWithoutAConfig) {

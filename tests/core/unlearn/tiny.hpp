@@ -139,7 +139,7 @@ struct TinyRun {
     std::map<InputId, Projector> projectors;
     if (options.project)
       for (const InputId& id : inputs_of(trained)) {
-        const int64_t n = input_width(id.input, model.config());
+        const int64_t n = input_width(id, model.config());
         projectors.emplace(id, random_projector(id, n, n / 3, mesh, options.dtype));
       }
     references = ReferenceCache::build(folder, model, pool, *method);
