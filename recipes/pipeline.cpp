@@ -6,6 +6,7 @@
 #include <ctime>
 #include <set>
 
+#include "distributed/activity.hpp"
 #include "distributed/error.hpp"
 #include "distributed/threads.hpp"
 #include "recipes/preflight.hpp"
@@ -143,11 +144,11 @@ std::vector<std::string> stage_names() {
 }
 
 void run_pipeline(const Recipe& recipe, const Communicator& world, const PipelineOptions& options) {
+  catch_stop_signals();
   const Mesh mesh = mesh_of(recipe, world);
   RunDirectory run(recipe.output.folder, world);
   ProgressLine progress(world.rank() == 0);
-  const Watchdog watchdog(progress, recipe.parallel.timeout, world.rank());
-  catch_stop_signals();
+  allow_silence(recipe.parallel.timeout);
   Workspace work(recipe, mesh, run, progress);
   for (const auto& warning : check_before_work(recipe, work.config(), work.rows(), work.data))
     if (world.rank() == 0) std::fprintf(stderr, "efface: warning: %s\n", warning.c_str());
