@@ -22,8 +22,10 @@ void catch_stop_signals() {
   std::signal(SIGUSR1, take_note);
 }
 
+bool stop_was_noted() { return asked != 0; }
+
 bool stop_was_asked(const Communicator& world) {
-  return world.all_reduce(static_cast<int64_t>(asked), Reduction::max) != 0;
+  return world.all_reduce(static_cast<int64_t>(stop_was_noted()), Reduction::max) != 0;
 }
 
 }  // namespace efface

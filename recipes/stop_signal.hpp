@@ -8,6 +8,8 @@ namespace efface {
 
 /// From here on the signals only leave a note. A second SIGTERM or SIGINT ends the process at once.
 void catch_stop_signals();
+/// Was this rank asked?
+bool stop_was_noted();
 /// Was any rank asked? Collective.
 bool stop_was_asked(const Communicator& world);
 
