@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "distributed/activity.hpp"
 #include "distributed/backends/backends.hpp"
 #include "distributed/error.hpp"
 
@@ -15,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 class Counted {
  public:
   Counted(std::map<std::string, TrafficCounter>& traffic, const char* operation, const at::Tensor& tensor)
-      : counter_(traffic[operation]), begin_(Clock::now()) {
+      : running_(operation), counter_(traffic[operation]), begin_(Clock::now()) {
     ++counter_.calls;
     counter_.bytes += static_cast<int64_t>(tensor.numel() * tensor.element_size());
   }
@@ -24,6 +25,7 @@ class Counted {
   Counted& operator=(const Counted&) = delete;
 
  private:
+  InCollective running_;
   TrafficCounter& counter_;
   Clock::time_point begin_;
 };
@@ -134,9 +136,13 @@ void Communicator::receive(at::Tensor tensor, int source, int tag) const {
   in_place(tensor, [&](at::Tensor& dense) { backend_->receive(dense, source, tag); });
 }
 
-void Communicator::barrier() const { backend_->barrier(); }
+void Communicator::barrier() const {
+  const InCollective running("barrier");
+  backend_->barrier();
+}
 
 Communicator Communicator::split(int color, int key) const {
+  const InCollective running("split");
   return Communicator(backend_->split(color, key));
 }
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <exception>
 
+#include "distributed/activity.hpp"
 #include "distributed/backends/backends.hpp"
 #include "distributed/error.hpp"
 
@@ -62,6 +63,7 @@ NodePlace place_on_node(const Communicator& communicator) {
   const int handle = mpi_fortran_handle(communicator);
   NodePlace place;
   if (handle < 0) return place;
+  const InCollective running("place_on_node");
   MPI_Comm node = MPI_COMM_NULL;
   if (MPI_Comm_split_type(MPI_Comm_f2c(handle), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node) != MPI_SUCCESS)
     throw Error(ErrorClass::communication, "MPI could not tell which ranks share a node");

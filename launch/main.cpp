@@ -1,9 +1,9 @@
 // The program. MPI lives as long as main; a failure anywhere is one line and the end of every rank.
-#include <chrono>
+#include <filesystem>
 #include <iostream>
-#include <thread>
 
 #include "distributed/error.hpp"
+#include "distributed/job.hpp"
 #include "distributed/memory.hpp"
 #include "launch/commands/command.hpp"
 
@@ -24,16 +24,8 @@ const char kFooter[] =
     "Exit codes: 0 done, 2 usage, 3 recipe, 4 data, 5 model, 6 storage, 7 numeric, 8 communication,\n"
     "75 interrupted (run the same command again). `efface COMMAND --help` has examples of each command.";
 
-/// Every rank may meet the same failure; the root speaks first, and ends the others.
-int end_job(const Communicator& world, const std::string& what, int code) {
-  if (world.rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
-  std::cout.flush();
-  const std::string rank = world.size() > 1 ? "[rank " + std::to_string(world.rank()) + "] " : "";
-  std::cerr << "efface: error: " + rank + what +
-                   "\n";  // in one write: mpirun's own words may come in between
-  if (world.size() > 1) MpiSession::abort(code);
-  return code;
-}
+/// LibTorch's messages go on with a stack.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 /// Returns the exit code of what was asked of the command line alone (help, a mistake), or -1 to go on.
 int parse(CLI::App& app, int argc, char** argv, bool is_root) {
@@ -74,13 +66,16 @@ int main(int argc, char** argv) {
   keep_freed_memory();
   MpiSession session(&argc, &argv);
   const Communicator world = session.world();
+  const Job job(world);
   try {
     return run(argc, argv, world);
   } catch (const Error& error) {
-    return end_job(world, error.what(), error.exit_code());
+    return job.fail(error.what(), error.exit_code());
   } catch (const std::bad_alloc&) {
-    return end_job(world, "out of memory", static_cast<int>(ErrorClass::numeric));
+    return job.fail("out of memory", static_cast<int>(ErrorClass::numeric));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return job.fail(error.what(), static_cast<int>(ErrorClass::storage));
   } catch (const std::exception& error) {
-    return end_job(world, error.what(), 1);
+    return job.fail(first_line(error.what()), 1);
   }
 }

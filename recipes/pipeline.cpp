@@ -6,6 +6,7 @@
 #include <ctime>
 #include <set>
 
+#include "distributed/activity.hpp"
 #include "distributed/error.hpp"
 #include "distributed/threads.hpp"
 #include "recipes/preflight.hpp"
@@ -105,24 +106,40 @@ void write_manifest(const Workspace& work, const std::vector<Stage>& wanted, con
   write_text_file(work.run.path() / "recipe.yaml", effective_recipe(recipe));
 }
 
+/// What training saved and what checks itself stays: only the damaged files of it are computed again.
+void forget_damaged(const Workspace& work, const Stage& stage,
+                    const std::map<std::string, std::string>& damaged) {
+  if (work.mesh.is_root())
+    for (const auto& [file, what] : damaged) {
+      std::error_code ignored;
+      std::filesystem::remove(work.run.stage_folder(stage.name) / file, ignored);
+    }
+  work.run.clear(stage.name, {"started.json", "checkpoint", "references"});
+}
+
 void run_stage(Workspace& work, const Stage& stage) {
   const nlohmann::json key = key_of(work, stage);
   work.progress.begin(stage.name, stage.name == "unlearn" || stage.name == "finetune" ? "steps"
                                   : stage.name == "covariance"                        ? "tokens"
                                                                                       : "parts");
+  std::string stale = work.mesh.is_root() ? work.run.why_stale(stage.name, key) : "";
   if (work.run.is_done(stage.name, key)) {
-    work.progress.end("done before: " + stage.line(work.run.summary(stage.name)));
-    return;
+    const auto damaged = work.run.damaged(stage.name);
+    if (damaged.empty()) {
+      work.progress.end("done before: " + stage.line(work.run.summary(stage.name)));
+      return;
+    }
+    for (const auto& [file, what] : damaged)
+      stale += (stale.empty() ? "" : "; ") + (work.run.stage_folder(stage.name) / file).string() + " " + what;
+    forget_damaged(work, stage, damaged);
   }
-  const std::string stale = work.mesh.is_root() ? work.run.why_stale(stage.name, key) : "";
+  if (!stale.empty() && stale != "never run") work.progress.note("again, for " + stale);
   prepare_folder(work, stage, key);
   nlohmann::json summary = stage.run(work);
   summary["seconds"] = work.progress.seconds();
   work.run.mark_done(stage.name, key, summary);
   work.mesh.world.barrier();
-  std::string line = stage.line(summary) + " (" + duration_text(work.progress.seconds()) + ")";
-  if (!stale.empty() && stale != "never run") line += " [again: " + stale.substr(0, 120) + "]";
-  work.progress.end(line);
+  work.progress.end(stage.line(summary) + " (" + duration_text(work.progress.seconds()) + ")");
 }
 
 Mesh mesh_of(const Recipe& recipe, const Communicator& world) {
@@ -143,11 +160,12 @@ std::vector<std::string> stage_names() {
 }
 
 void run_pipeline(const Recipe& recipe, const Communicator& world, const PipelineOptions& options) {
+  catch_stop_signals();
   const Mesh mesh = mesh_of(recipe, world);
   RunDirectory run(recipe.output.folder, world);
   ProgressLine progress(world.rank() == 0);
-  const Watchdog watchdog(progress, recipe.parallel.timeout, world.rank());
-  catch_stop_signals();
+  allow_silence(recipe.parallel.timeout);
+  for (const auto& problem : run.problems()) progress.say(problem);
   Workspace work(recipe, mesh, run, progress);
   for (const auto& warning : check_before_work(recipe, work.config(), work.rows(), work.data))
     if (world.rank() == 0) std::fprintf(stderr, "efface: warning: %s\n", warning.c_str());

@@ -9,8 +9,7 @@
 #include <iostream>
 #include <sstream>
 
-#include "distributed/communicator.hpp"
-#include "distributed/error.hpp"
+#include "distributed/activity.hpp"
 
 namespace efface {
 
@@ -25,7 +24,7 @@ bool output_is_terminal() {
 }
 
 ProgressLine::ProgressLine(bool is_root)
-    : is_root_(is_root), terminal_(output_is_terminal()), begun_(Clock::now()), last_sign_(Clock::now()) {}
+    : is_root_(is_root), terminal_(output_is_terminal()), begun_(Clock::now()) {}
 
 void ProgressLine::begin(const std::string& stage, const std::string& unit) {
   stage_ = stage;
@@ -36,12 +35,12 @@ void ProgressLine::begin(const std::string& stage, const std::string& unit) {
 void ProgressLine::part(const std::string& unit) {
   unit_ = unit;
   part_begun_ = shown_ = Clock::now();
-  last_sign_ = part_begun_;
+  note_stage(stage_, unit);
 }
 
 void ProgressLine::update(int64_t done, int64_t total, const std::string& note) {
+  note_done(done);
   const auto now = Clock::now();
-  last_sign_ = now;
   if (!is_root_ || now - shown_ < (terminal_ ? std::chrono::milliseconds(200) : std::chrono::seconds(10)))
     return;
   shown_ = now;
@@ -57,13 +56,11 @@ void ProgressLine::update(int64_t done, int64_t total, const std::string& note) 
 }
 
 void ProgressLine::end(const std::string& line) {
-  last_sign_ = Clock::now();
   if (!is_root_) return;
   std::cout << (terminal_ ? "\r\033[K" : "") << std::left << std::setw(12) << stage_ << line << std::endl;
 }
 
 void ProgressLine::say(const std::string& line) {
-  last_sign_ = Clock::now();
   if (is_root_) std::cout << (terminal_ ? "\r\033[K" : "") << line << std::endl;
 }
 
@@ -74,26 +71,6 @@ void ProgressLine::note(const std::string& line) {
 }
 
 double ProgressLine::seconds() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }
-
-Watchdog::Watchdog(const ProgressLine& progress, double seconds, int rank) {
-  if (seconds <= 0) return;
-  thread_ = std::thread([this, &progress, seconds, rank] {
-    while (!stop_) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-      const auto quiet = std::chrono::steady_clock::now() - progress.last_sign();
-      if (std::chrono::duration<double>(quiet).count() < seconds) continue;
-      std::cerr << "efface: error: [rank " + std::to_string(rank) + "] no progress for " +
-                       duration_text(seconds) +
-                       " — another rank may be gone; parallel.timeout sets how long to wait\n";
-      MpiSession::abort(static_cast<int>(ErrorClass::communication));
-    }
-  });
-}
-
-Watchdog::~Watchdog() {
-  stop_ = true;
-  if (thread_.joinable()) thread_.join();
-}
 
 std::string duration_text(double seconds) {
   std::ostringstream out;

@@ -1,12 +1,10 @@
-// What a user sees while a stage works: one line a stage, with its rate and the time left. Rank 0 only.
+// What a user sees while a stage works: one line a stage, with its rate and the time left. Rank 0 alone
+// prints; every rank's progress is noted for its watchdog (distributed/activity.hpp).
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <string>
-#include <thread>
 
 namespace efface {
 
@@ -30,29 +28,12 @@ class ProgressLine {
   /// The same, after the stage's name.
   void note(const std::string& line);
   double seconds() const;  ///< since begin()
-  /// When this rank last made progress; any rank, not only the root.
-  std::chrono::steady_clock::time_point last_sign() const { return last_sign_.load(); }
 
  private:
   using Clock = std::chrono::steady_clock;
   bool is_root_, terminal_;
   std::string stage_, unit_;
   Clock::time_point begun_, part_begun_, shown_;
-  std::atomic<Clock::time_point> last_sign_;
-};
-
-/// Ends the job with exit code 8 when a rank makes no progress for `seconds` (0: never): a rank that waits
-/// for one that is gone would wait for ever.
-class Watchdog {
- public:
-  Watchdog(const ProgressLine& progress, double seconds, int rank);
-  ~Watchdog();
-  Watchdog(const Watchdog&) = delete;
-  Watchdog& operator=(const Watchdog&) = delete;
-
- private:
-  std::atomic<bool> stop_ = false;
-  std::thread thread_;
 };
 
 /// "1.5 s", "3 min 20 s"

@@ -102,7 +102,9 @@ struct TrainSection {
   double decay = 0.3, weight_decay = 0, max_grad_norm = 0;
   double initial_noise = -1;  ///< -1: the method's own
   int64_t seed = 0;
-  int64_t checkpoint_every = 10;
+  int64_t checkpoint_every = 0, checkpoints_kept = 2;
+  double checkpoint_minutes = 1;
+  std::string on_nonfinite = "stop";
   std::vector<int64_t> layers;
   int64_t max_tokens_per_pass = 0;
 };

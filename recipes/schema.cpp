@@ -304,8 +304,16 @@ void add_train(std::vector<SchemaKey>& keys) {
   keys.push_back(integer("train.seed", at_least(0),
                          "decides rows, adapters and noise, on any number of ranks",
                          EFFACE_MEMBER(train.seed)));
-  keys.push_back(integer("train.checkpoint_every", at_least(0), "steps between checkpoints; 0: none",
+  keys.push_back(integer("train.checkpoint_every", at_least(0),
+                         "steps between checkpoints, beside those by time; 0: none",
                          EFFACE_MEMBER(train.checkpoint_every)));
+  keys.push_back(number("train.checkpoint_minutes", at_least(0), "minutes between checkpoints; 0: none",
+                        EFFACE_MEMBER(train.checkpoint_minutes)));
+  keys.push_back(integer("train.checkpoints_kept", at_least(1), "how many of the newest are kept",
+                         EFFACE_MEMBER(train.checkpoints_kept)));
+  keys.push_back(choice("train.on_nonfinite", {"stop", "skip"},
+                        "a step whose loss or gradient is NaN or Inf: end the run, or skip and count it",
+                        EFFACE_MEMBER(train.on_nonfinite)));
   keys.push_back(integers("train.layers", "layers that train; empty: all (adapters), or the traced window",
                           EFFACE_MEMBER(train.layers)));
   keys.push_back(integer("train.max_tokens_per_pass", at_least(0),

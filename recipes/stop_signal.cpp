@@ -10,7 +10,8 @@ volatile std::sig_atomic_t asked = 0;
 
 void take_note(int signal) {
   asked = 1;
-  std::signal(signal, SIG_DFL);
+  // A second wish to end is granted at once; a second warning is the same warning.
+  if (signal != SIGUSR1) std::signal(signal, SIG_DFL);
 }
 
 }  // namespace
@@ -18,10 +19,13 @@ void take_note(int signal) {
 void catch_stop_signals() {
   std::signal(SIGTERM, take_note);
   std::signal(SIGINT, take_note);
+  std::signal(SIGUSR1, take_note);
 }
 
+bool stop_was_noted() { return asked != 0; }
+
 bool stop_was_asked(const Communicator& world) {
-  return world.all_reduce(static_cast<int64_t>(asked), Reduction::max) != 0;
+  return world.all_reduce(static_cast<int64_t>(stop_was_noted()), Reduction::max) != 0;
 }
 
 }  // namespace efface

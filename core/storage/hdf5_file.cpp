@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <optional>
 
 #include "core/storage/hdf5_handle.hpp"
@@ -21,6 +22,20 @@ constexpr const char* kFormat = "format";
 constexpr int64_t kFormatNumber = 2;
 constexpr int64_t kBlockBytes = 256 << 10;
 constexpr int64_t kMostBlocks = 8192;  // an attribute holds 64 KiB
+
+/// The library is built without locks of its own, and a checkpoint is written while training reads: one
+/// thread at a time is inside it.
+class Hdf5Lock {
+ public:
+  Hdf5Lock() : lock_(mutex()) {}
+
+ private:
+  static std::recursive_mutex& mutex() {
+    static std::recursive_mutex one;
+    return one;
+  }
+  std::scoped_lock<std::recursive_mutex> lock_;
+};
 
 /// The rows of a dataset in blocks of `rows`, each with a checksum; a scalar is one row.
 struct Blocks {
@@ -92,6 +107,14 @@ struct Hdf5File::State {
   std::optional<PendingFile>
       pending;  // while writing; declared first, so that the file is closed before it goes
   Hdf5Handle file;
+
+  State() = default;
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    const Hdf5Lock lock;
+    file.close();
+  }
 
   std::string where(const std::string& object) const { return path.string() + ": " + object; }
 
@@ -318,6 +341,7 @@ struct Hdf5File::State {
 };
 
 Hdf5File Hdf5File::create(const std::filesystem::path& path) {
+  const Hdf5Lock lock;
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // errors are thrown, not printed
   Hdf5File result;
   result.state_ = std::make_shared<State>();
@@ -333,6 +357,7 @@ Hdf5File Hdf5File::create(const std::filesystem::path& path) {
 }
 
 Hdf5File Hdf5File::open(const std::filesystem::path& path) {
+  const Hdf5Lock lock;
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error))
@@ -352,6 +377,7 @@ Hdf5File Hdf5File::open(const std::filesystem::path& path) {
 }
 
 void Hdf5File::close() {
+  const Hdf5Lock lock;
   State& state = *state_;
   if (state.pending)
     hdf5_check(H5Fflush(state.file, H5F_SCOPE_LOCAL), state.path.string(), "cannot be flushed");
@@ -361,6 +387,7 @@ void Hdf5File::close() {
 }
 
 void Hdf5File::write(const std::string& name, const at::Tensor& tensor) {
+  const Hdf5Lock lock;
   const Hdf5Type* type = hdf5_type_of(tensor.scalar_type());
   if (!type)
     state_->refuse(name, std::string("the dtype ") + c10::toString(tensor.scalar_type()) + " is not stored");
@@ -373,10 +400,12 @@ void Hdf5File::write(const std::string& name, const at::Tensor& tensor) {
 }
 
 void Hdf5File::write(const std::string& name, const std::vector<double>& values) {
+  const Hdf5Lock lock;
   write(name, at::tensor(values, at::kDouble));
 }
 
 void Hdf5File::write(const std::string& name, const std::string& text) {
+  const Hdf5Lock lock;
   const Hdf5Handle type = text_type(text.size());
   const auto bytes = static_cast<int64_t>(std::max<size_t>(text.size(), 1));
   state_->write_dataset(name, type, type, scalar_space(), text.c_str(), Blocks(name, kText, {}, bytes),
@@ -384,20 +413,27 @@ void Hdf5File::write(const std::string& name, const std::string& text) {
 }
 
 void Hdf5File::write_attribute(const std::string& object, const std::string& key, const std::string& value) {
+  const Hdf5Lock lock;
   state_->write_attribute(object, key, text_type(value.size()), scalar_space(), value.c_str());
 }
 
 void Hdf5File::write_attribute(const std::string& object, const std::string& key, double value) {
+  const Hdf5Lock lock;
   state_->write_attribute(object, key, H5T_IEEE_F64LE, scalar_space(), &value);
 }
 
 void Hdf5File::write_attribute(const std::string& object, const std::string& key, int64_t value) {
+  const Hdf5Lock lock;
   state_->write_attribute(object, key, H5T_STD_I64LE, scalar_space(), &value);
 }
 
-bool Hdf5File::contains(const std::string& name) const { return state_->exists(name); }
+bool Hdf5File::contains(const std::string& name) const {
+  const Hdf5Lock lock;
+  return state_->exists(name);
+}
 
 std::vector<std::string> Hdf5File::list(const std::string& group) const {
+  const Hdf5Lock lock;
   if (!state_->exists(group)) state_->refuse(group, "there is no such group");
   const Hdf5Handle opened(
       hdf5_check(H5Gopen2(state_->file, group.c_str(), H5P_DEFAULT), state_->where(group), "is not a group"),
@@ -415,11 +451,13 @@ std::vector<std::string> Hdf5File::list(const std::string& group) const {
 }
 
 at::Tensor Hdf5File::read(const std::string& name) const {
+  const Hdf5Lock lock;
   const State::TensorDataset dataset = state_->open_tensor(name);
   return state_->read_rows(name, dataset, 0, dataset.blocks.all_rows);
 }
 
 at::Tensor Hdf5File::read_rows(const std::string& name, int64_t begin, int64_t end) const {
+  const Hdf5Lock lock;
   const State::TensorDataset dataset = state_->open_tensor(name);
   if (dataset.sizes.empty() || begin < 0 || begin > end || end > dataset.sizes[0])
     state_->refuse(name, "has no rows [" + std::to_string(begin) + ", " + std::to_string(end) + ")");
@@ -427,14 +465,17 @@ at::Tensor Hdf5File::read_rows(const std::string& name, int64_t begin, int64_t e
 }
 
 uint32_t Hdf5File::checksum(const std::string& name) const {
+  const Hdf5Lock lock;
   return state_->open_tensor(name).blocks.digest();
 }
 
 std::vector<int64_t> Hdf5File::shape(const std::string& name) const {
+  const Hdf5Lock lock;
   return state_->shape(name, state_->open_dataset(name));
 }
 
 std::string Hdf5File::read_text(const std::string& name) const {
+  const Hdf5Lock lock;
   const State::TextDataset dataset = state_->open_text(name);
   std::string text(dataset.blocks.row_bytes, '\0');
   hdf5_check(H5Dread(dataset.handle, dataset.type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text.data()),
@@ -445,10 +486,12 @@ std::string Hdf5File::read_text(const std::string& name) const {
 }
 
 std::string Hdf5File::attribute_text(const std::string& object, const std::string& key) const {
+  const Hdf5Lock lock;
   return state_->attribute_text(object, key);
 }
 
 double Hdf5File::attribute_number(const std::string& object, const std::string& key) const {
+  const Hdf5Lock lock;
   const Hdf5Handle attribute = state_->open_attribute(object, key);
   const Hdf5Handle space(H5Aget_space(attribute), H5Sclose);
   double value = 0;
@@ -460,6 +503,7 @@ double Hdf5File::attribute_number(const std::string& object, const std::string& 
 }
 
 bool Hdf5File::has_attribute(const std::string& object, const std::string& key) const {
+  const Hdf5Lock lock;
   return state_->exists(object) &&
          hdf5_check(H5Aexists_by_name(state_->file, object.c_str(), key.c_str(), H5P_DEFAULT),
                     state_->where(object), "its attributes cannot be looked up") > 0;

@@ -16,7 +16,8 @@ namespace efface {
 /// without close() nothing is left behind. Every dataset carries a CRC-32C of each block of its rows, begun
 /// with its name, dtype and shape; every read checks the blocks it touches, so that a damaged file gives an
 /// error and never other values. bfloat16 is stored as uint16 with the attribute "dtype" = "bfloat16".
-/// Names are paths: "0.qkv/matrix" makes the group. Throws Error(storage) naming file and dataset.
+/// Names are paths: "0.qkv/matrix" makes the group. Threads may use different files at once: calls wait for
+/// each other. Throws Error(storage) naming file and dataset.
 class Hdf5File {
  public:
   static Hdf5File create(const std::filesystem::path& file);

@@ -1,9 +1,14 @@
 #include "core/storage/run_directory.hpp"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <fstream>
 #include <optional>
+#include <sstream>
 
+#include "core/storage/run_files.hpp"
 #include "core/storage/run_lock.hpp"
 #include "distributed/error.hpp"
 
@@ -41,14 +46,24 @@ fs::path folder_of(const fs::path& run, const std::string& stage) {
   return run / name;
 }
 
-/// done.json, or nothing where it is missing or not whole.
-std::optional<Json> read_done(const fs::path& folder) {
+constexpr const char* kChecksum = "crc32c";
+
+uint32_t checksum_of(Json done) {
+  done.erase(kChecksum);
+  const std::string text = done.dump();
+  return crc32c(text.data(), text.size());
+}
+
+/// done.json, or nothing where it is missing or not whole; `damaged` tells which.
+std::optional<Json> read_done(const fs::path& folder, bool* damaged = nullptr) {
   const fs::path file = folder / "done.json";
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;
   Json done = Json::parse(read_text_file(file), nullptr, /*allow_exceptions=*/false);
-  if (!done.is_object() || !done.contains("key") || !done.contains("summary")) return std::nullopt;
-  return done;
+  const bool whole = done.is_object() && done.contains("key") && done.contains("summary") &&
+                     done.contains(kChecksum) && done[kChecksum] == checksum_of(done);
+  if (damaged) *damaged = !whole;
+  return whole ? std::optional(std::move(done)) : std::nullopt;
 }
 
 std::string shortened(const Json& value) {
@@ -77,15 +92,25 @@ std::string utc_now() {
   return text;
 }
 
-/// A run that was killed while it wrote may have left half a line.
-void end_last_line(const fs::path& file) {
-  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary | std::ios::ate);
-  if (!stream || stream.tellg() == std::streampos(0)) return;
-  stream.seekg(-1, std::ios::end);
-  if (stream.get() == '\n') return;
-  stream.clear();
-  stream.seekp(0, std::ios::end);
-  stream.put('\n');
+/// A run that was killed while it wrote may have left half a line, and a power cut may have left worse.
+/// @return what was dropped
+std::vector<std::string> mend_metrics(const fs::path& file) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return {};
+  const std::string text = read_text_file(file);
+  std::vector<std::string> problems;
+  std::string kept;
+  std::istringstream lines(text);
+  int64_t number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (Json::accept(line))
+      kept += line + "\n";
+    else
+      problems.push_back(file.string() + ":" + std::to_string(number) + ": is not whole, and is dropped");
+  }
+  if (kept != text) write_text_file(file, kept);
+  return problems;
 }
 
 }  // namespace
@@ -94,7 +119,7 @@ RunDirectory::RunDirectory(const fs::path& folder, const Communicator& world) : 
   on_root(world_, [&] {
     make_folder(path_);
     lock_ = std::make_shared<RunLock>(path_);
-    end_last_line(path_ / "metrics.jsonl");
+    problems_ = mend_metrics(path_ / "metrics.jsonl");
   });
 }
 
@@ -111,7 +136,9 @@ bool RunDirectory::is_done(const std::string& stage, const Json& key) const {
 }
 
 std::string RunDirectory::why_stale(const std::string& stage, const Json& key) const {
-  const auto done = read_done(folder_of(path_, stage));
+  bool damaged = false;
+  const auto done = read_done(folder_of(path_, stage), &damaged);
+  if (damaged) return (folder_of(path_, stage) / "done.json").string() + " is damaged";
   if (!done) return "never run";
   // As text, so that what JSON cannot hold (NaN) compares as it was stored.
   const std::string canonical = key.dump();
@@ -122,14 +149,23 @@ std::string RunDirectory::why_stale(const std::string& stage, const Json& key) c
 
 void RunDirectory::mark_done(const std::string& stage, const Json& key, const Json& summary) {
   world_.barrier();
+  const Json files = list_files(stage_folder(stage), {"done.json", "started.json", "checkpoint"}, world_);
   on_root(world_, [&] {
-    const nlohmann::ordered_json done = {{"stage", stage},
-                                         {"finished", utc_now()},
-                                         {"hash", hash_text(key.dump())},
-                                         {"key", key},
-                                         {"summary", summary}};
+    Json done = {{"stage", stage}, {"finished", utc_now()}, {"hash", hash_text(key.dump())},
+                 {"key", key},     {"summary", summary},    {"files", files}};
+    done = Json::parse(done.dump());  // what JSON cannot hold, NaN, as it will be read
+    done[kChecksum] = checksum_of(done);
     write_text_file(stage_folder(stage) / "done.json", done.dump(2) + "\n");
   });
+}
+
+std::map<std::string, std::string> RunDirectory::damaged(const std::string& stage) const {
+  const fs::path folder = folder_of(path_, stage);
+  Json listed;
+  on_root(world_, [&] {
+    if (const auto done = read_done(folder)) listed = done->value("files", Json::object());
+  });
+  return damaged_files(folder, Json::parse(world_.broadcast(listed.dump(), 0)), world_);
 }
 
 Json RunDirectory::summary(const std::string& stage) const {
@@ -138,13 +174,14 @@ Json RunDirectory::summary(const std::string& stage) const {
   return done->at("summary");
 }
 
-void RunDirectory::clear(const std::string& stage) const {
+void RunDirectory::clear(const std::string& stage, const std::vector<std::string>& kept) const {
   world_.barrier();
   on_root(world_, [&] {
     const fs::path folder = stage_folder(stage);
     std::error_code error;
     fs::remove(folder / "done.json", error);  // first: a folder half emptied must not count as done
     for (const auto& entry : fs::directory_iterator(folder)) {
+      if (std::find(kept.begin(), kept.end(), entry.path().filename()) != kept.end()) continue;
       fs::remove_all(entry.path(), error);
       if (error)
         throw Error(ErrorClass::storage, entry.path().string() + ": cannot be removed: " + error.message());
@@ -157,7 +194,8 @@ void RunDirectory::append_metric(const Json& line) const {
   const fs::path file = path_ / "metrics.jsonl";
   std::ofstream stream(file, std::ios::app | std::ios::binary);
   stream << line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n" << std::flush;
-  if (!stream) throw Error(ErrorClass::storage, file.string() + ": cannot be written");
+  if (!stream)
+    throw Error(ErrorClass::storage, file.string() + ": cannot be written: " + std::strerror(errno));
 }
 
 }  // namespace efface

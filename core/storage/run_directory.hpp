@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -26,13 +28,17 @@ class RunDirectory {
   /// Why it is not done: "never run", or the first part of the key that differs, as a JSON pointer with the
   /// value then and now. Empty when it is done. Not collective.
   std::string why_stale(const std::string& stage, const nlohmann::json& key) const;
-  /// Barrier, then the root writes done.json (beside and renamed), with `summary` for later stages and
-  /// reports.
+  /// The root writes done.json (beside and renamed), with `summary` for later stages and reports, and size
+  /// and checksum of every file of the stage but its checkpoints, which have their own. Collective.
   void mark_done(const std::string& stage, const nlohmann::json& key, const nlohmann::json& summary);
+  /// The files of a stage that is done and that are not as it left them -> what is wrong. Collective.
+  std::map<std::string, std::string> damaged(const std::string& stage) const;
+  /// What was wrong with the folder when it was opened and has been mended, a line each; on the root.
+  const std::vector<std::string>& problems() const { return problems_; }
   /// What mark_done() was given. Not collective; throws Error(storage) for a stage that is not done.
   nlohmann::json summary(const std::string& stage) const;
-  /// Empties the stage's folder before it is computed again. Collective.
-  void clear(const std::string& stage) const;
+  /// Empties the stage's folder, but for what is named, before it is computed again. Collective.
+  void clear(const std::string& stage, const std::vector<std::string>& kept = {}) const;
   /// One line of JSON appended to metrics.jsonl (root only; others do nothing).
   void append_metric(const nlohmann::json& line) const;
 
@@ -40,6 +46,7 @@ class RunDirectory {
   std::filesystem::path path_;
   Communicator world_;
   std::shared_ptr<void> lock_;
+  std::vector<std::string> problems_;
 };
 
 /// Text written beside its name, flushed and renamed.

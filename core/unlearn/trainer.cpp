@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <iomanip>
+#include <limits>
 #include <sstream>
 
 #include "core/unlearn/trainer_state.hpp"
@@ -11,6 +12,8 @@
 
 namespace efface {
 namespace {
+
+constexpr int64_t kMostSkippedInARow = 10;
 
 double learning_rate_at(const TrainOptions& options, int64_t step) {
   double rate = options.learning_rate;
@@ -62,8 +65,7 @@ Trainer::Trainer(Transformer& model, const Method& method, TrainingPool pool, Re
                          kind,
                          {},
                          {},
-                         {},
-                         0});
+                         {}});
   state_->check_pool();
   const auto roles = method.roles();
   std::erase_if(state_->options.rows_per_step, [&](const auto& entry) {
@@ -166,26 +168,26 @@ Trainer::State::PassSums Trainer::State::run_passes(const std::vector<TrainingRo
   mesh().world.all_reduce(shared);
   const auto failed_losses = shared.narrow(0, 1 + parts, ranks),
              failed_gradients = shared.slice(0, 1 + parts + ranks);
-  if (failed_losses.sum().item<double>() > 0) fail_not_finite(global, "the loss", failed_losses);
-  if (failed_gradients.sum().item<double>() > 0) fail_not_finite(global, "a gradient", failed_gradients);
 
   PassSums total;
+  if (failed_losses.sum().item<double>() > 0)
+    total.not_finite = not_finite_text(global, "the loss", failed_losses);
+  else if (failed_gradients.sum().item<double>() > 0)
+    total.not_finite = not_finite_text(global, "a gradient", failed_gradients);
   total.loss = shared[0].item<double>();
   for (int64_t i = 0; i < parts; ++i) total.parts[names[i]] = shared[1 + i].item<double>();
   return total;
 }
 
-void Trainer::State::fail_not_finite(const std::vector<TrainingRow>& global, const char* what,
-                                     const at::Tensor& failed_ranks) const {
+std::string Trainer::State::not_finite_text(const std::vector<TrainingRow>& global, const char* what,
+                                            const at::Tensor& failed_ranks) const {
   std::string rows;
   for (int rank = 0; rank < mesh().data_size(); ++rank) {
     if (failed_ranks[rank].item<double>() == 0) continue;
     for (const TrainingRow& row : batch_of_rank(global, steps_done, rank).rows)
       rows.append(" ").append(row_id_text(row.tokens.row_id()));
   }
-  throw Error(ErrorClass::numeric,
-              "step " + std::to_string(steps_done) + ": " + what + " is not a finite number; rows" + rows,
-              "lower train.learning_rate, or look at these rows");
+  return std::string(what) + " is not a finite number; rows" + rows;
 }
 
 StepReport Trainer::step() {
@@ -194,6 +196,19 @@ StepReport Trainer::step() {
   const int64_t step = state.steps_done;
   const auto global = state.rows_of(step);
   const auto sums = state.run_passes(global);
+  if (!sums.not_finite.empty()) {
+    if (!state.options.skip_nonfinite || ++state.skipped_in_a_row == kMostSkippedInARow)
+      throw Error(ErrorClass::numeric, "step " + std::to_string(step) + ": " + sums.not_finite,
+                  "lower train.learning_rate, or look at these rows");
+    ++state.steps_done;
+    ++state.steps_skipped;
+    StepReport report;
+    report.step = step;
+    report.loss = report.grad_norm = std::numeric_limits<double>::quiet_NaN();
+    report.skipped = sums.not_finite;
+    return report;
+  }
+  state.skipped_in_a_row = 0;
 
   state.gradient = state.parameters->reduced_gradient();
   StepReport report;
@@ -204,8 +219,8 @@ StepReport Trainer::step() {
   report.learning_rate = learning_rate_at(state.options, step);
   const double limit = state.options.max_grad_norm;
   const bool clip = limit > 0 && report.grad_norm > limit;
-  const auto direction =
-      state.adam->direction(clip ? state.gradient * (limit / report.grad_norm) : state.gradient, step);
+  const auto direction = state.adam->direction(
+      clip ? state.gradient * (limit / report.grad_norm) : state.gradient, step - state.steps_skipped);
   state.parameters->update(direction, report.learning_rate, state.options.weight_decay);
   state.parameters->publish();
   state.steps_done += 1;

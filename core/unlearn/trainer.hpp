@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,6 +29,8 @@ struct LoraOptions {
   std::vector<Projection> target_modules = {Projection::q,    Projection::k,  Projection::v,   Projection::o,
                                             Projection::gate, Projection::up, Projection::down};
 };
+
+struct TrainingSnapshot;
 
 /// Where the projection acts. `gradient` is the trap of docs/methods.md, kept as an ablation.
 enum class ProjectionPoint { none, update, gradient };
@@ -50,6 +53,8 @@ struct TrainOptions {
   /// Replicated parameters are compared bit by bit over the ranks after the first step, every so many steps,
   /// and after the last; 0: never.
   int64_t replica_check_every = 100;
+  /// A step whose loss or gradient is NaN or Inf changes nothing and is counted; otherwise it is an error.
+  bool skip_nonfinite = false;
 };
 
 struct StepReport {
@@ -60,6 +65,7 @@ struct StepReport {
   double learning_rate = 0;
   int64_t tokens = 0;  ///< global
   double seconds = 0;
+  std::string skipped;  ///< why the step changed nothing, with its rows; empty when it did
 };
 
 class Trainer {
@@ -76,17 +82,26 @@ class Trainer {
 
   /// The rows of a step on this data rank: (seed, step) decide, whatever the mesh.
   StepBatch batch(int64_t step) const;
-  /// One step. Throws Error(numeric) with the rows' ids when the loss or a gradient is NaN or Inf, on every
-  /// rank; the parameters are then as before the step. Collective.
+  /// One step. Where the loss or a gradient is NaN or Inf the parameters stay as before the step; unless such
+  /// steps are skipped, and after ten in a row, it throws Error(numeric) with the rows' ids on every rank.
+  /// Collective.
   StepReport step();
   int64_t steps_done() const;
+  int64_t steps_skipped() const;
 
-  /// Training state: parameters, moments, step. One HDF5 file a rank and a manifest, global logical layout,
-  /// so that any mesh reads any other's. Published by rename. Collective.
+  /// Training state for a CheckpointWriter: parameters, moments, step.
+  TrainingSnapshot snapshot() const;
+  /// Writes it and waits. Collective.
   void save(const std::filesystem::path& folder) const;
-  /// False when there is no (complete) state in the folder; Error(storage) when it belongs to another method
-  /// or other modules. Collective.
-  bool restore(const std::filesystem::path& folder);
+  struct Restored {
+    bool found = false;
+    nlohmann::json description;        ///< of the snapshot
+    std::vector<std::string> damaged;  ///< newer checkpoints that were removed, and why
+    explicit operator bool() const { return found; }
+  };
+  /// Goes on from the newest whole checkpoint in the folder, whatever mesh wrote it; Error(storage) when it
+  /// belongs to another method or other modules. Collective.
+  Restored restore(const std::filesystem::path& folder);
 
   /// LoRA: the adapters as they act, A~ and B, global, on every rank: ([r, in], [out, r]). Collective.
   std::map<ModuleId, std::pair<at::Tensor, at::Tensor>> global_adapters() const;

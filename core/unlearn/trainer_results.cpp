@@ -1,46 +1,57 @@
 #include "core/unlearn/trainer_state.hpp"
-#include "core/unlearn/training_state.hpp"
 #include "distributed/error.hpp"
 
 namespace efface {
 
 int64_t Trainer::steps_done() const { return state_->steps_done; }
+int64_t Trainer::steps_skipped() const { return state_->steps_skipped; }
 const std::vector<ModuleId>& Trainer::trained() const { return state_->trained; }
 double Trainer::lora_scale() const { return state_->lora.lora_alpha / static_cast<double>(state_->lora.r); }
 
-void Trainer::save(const std::filesystem::path& folder) const {
-  const State& state = *state_;
-  nlohmann::json manifest = {{"method", state.method.name()},
-                             {"step", state.steps_done},
-                             {"seed", state.options.seed},
-                             {"lora_alpha", state.lora.lora_alpha}};
-  save_training_state(folder, state.mesh(), state.parameters->pieces(),
-                      {{"value", state.parameters->values()},
-                       {"first_moment", state.adam->first_moment()},
-                       {"second_moment", state.adam->second_moment()}},
-                      manifest);
+std::vector<StateVector> Trainer::State::vectors() const {
+  return {{"value", parameters->values()},
+          {"first_moment", adam->first_moment()},
+          {"second_moment", adam->second_moment()}};
 }
 
-bool Trainer::restore(const std::filesystem::path& folder) {
+TrainingSnapshot Trainer::snapshot() const {
+  const State& state = *state_;
+  return take_snapshot(state.parameters->pieces(), state.vectors(),
+                       {{"method", state.method.name()},
+                        {"step", state.steps_done},
+                        {"skipped", state.steps_skipped},
+                        {"seed", state.options.seed},
+                        {"lora_alpha", state.lora.lora_alpha}});
+}
+
+void Trainer::save(const std::filesystem::path& folder) const {
+  CheckpointWriter writer(folder, state_->mesh(), 1);
+  writer.begin(snapshot());
+  writer.publish();
+}
+
+Trainer::Restored Trainer::restore(const std::filesystem::path& folder) {
   State& state = *state_;
-  const auto manifest = read_training_manifest(folder, state.mesh());
-  if (!manifest) return false;
   std::map<std::string, std::vector<int64_t>> shapes;
   for (const ParameterPiece& piece : state.parameters->pieces())
     shapes[piece.name] = {piece.global_rows, piece.global_columns};
-  if (manifest->at("method") != state.method.name() || manifest->at("seed") != state.options.seed ||
-      manifest->at("tensors").get<decltype(shapes)>() != shapes)
-    throw Error(ErrorClass::storage,
-                folder.string() + " is the state of another method, seed or set of modules",
-                "delete the folder to train from the start");
-  load_training_state(folder, state.mesh(), state.parameters->pieces(),
-                      {{"value", state.parameters->values()},
-                       {"first_moment", state.adam->first_moment()},
-                       {"second_moment", state.adam->second_moment()}},
-                      *manifest);
-  state.steps_done = manifest->at("step").get<int64_t>();
-  state.parameters->publish();
-  return true;
+  const auto check = [&](const nlohmann::json& found) {
+    if (found.at("method") != state.method.name() || found.at("seed") != state.options.seed ||
+        found.at("tensors").get<decltype(shapes)>() != shapes)
+      throw Error(ErrorClass::storage,
+                  folder.string() + " is the state of another method, seed or set of modules",
+                  "delete the folder to train from the start");
+  };
+  auto loaded = load_training_state(folder, state.mesh(), state.parameters->pieces(), state.vectors(), check);
+  if (!loaded) return {};
+  Restored restored{!loaded->description.is_null(), std::move(loaded->description),
+                    std::move(loaded->damaged)};
+  if (restored.found) {
+    state.steps_done = restored.description.at("step").get<int64_t>();
+    state.steps_skipped = restored.description.at("skipped").get<int64_t>();
+    state.parameters->publish();
+  }
+  return restored;
 }
 
 std::map<ModuleId, std::pair<at::Tensor, at::Tensor>> Trainer::global_adapters() const {

@@ -12,6 +12,7 @@
 #include "core/unlearn/data_order.hpp"
 #include "core/unlearn/parameters.hpp"
 #include "core/unlearn/trainer.hpp"
+#include "core/unlearn/training_state.hpp"
 
 namespace efface {
 
@@ -27,7 +28,9 @@ struct Trainer::State {
   std::unique_ptr<Parameters> parameters;
   std::optional<Adam> adam;
   at::Tensor gradient;  // of the last step, laid out like the parameters
-  int64_t steps_done = 0;
+  int64_t steps_done = 0, steps_skipped = 0, skipped_in_a_row = 0;
+
+  std::vector<StateVector> vectors() const;
 
   const Mesh& mesh() const { return model.mesh(); }
   std::vector<TrainingRow> rows_of(int64_t step) const {
@@ -40,10 +43,11 @@ struct Trainer::State {
   struct PassSums {
     double loss = 0;
     std::map<std::string, double> parts;
+    std::string not_finite;  ///< what is NaN or Inf, and in which rows; empty: nothing
   };
   PassSums run_passes(const std::vector<TrainingRow>& global);
-  [[noreturn]] void fail_not_finite(const std::vector<TrainingRow>& global, const char* what,
-                                    const at::Tensor& failed_ranks) const;
+  std::string not_finite_text(const std::vector<TrainingRow>& global, const char* what,
+                              const at::Tensor& failed_ranks) const;
 };
 
 }  // namespace efface

@@ -1,29 +1,40 @@
 #include "core/unlearn/training_state.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <iomanip>
+#include <regex>
+#include <sstream>
 
-#include "core/storage/hdf5_file.hpp"
-#include "core/storage/run_directory.hpp"
+#include "core/storage/merged_json.hpp"
+#include "core/storage/pending_file.hpp"
+#include "core/subspace/store_manifest.hpp"
 #include "distributed/error.hpp"
 
 namespace efface {
 namespace {
 
 namespace fs = std::filesystem;
+using Json = nlohmann::json;
 
-constexpr int kFormatVersion = 2;
-constexpr const char* kManifest = "manifest.json";
+constexpr const char* kKind = "training state";
 
-std::string state_file(int rank) { return "state.rank" + std::to_string(rank) + ".h5"; }
-fs::path beside(const fs::path& folder, const char* suffix) {
-  return folder.parent_path() / (folder.filename().string() + suffix);
+std::string name_of(const Json& description) {
+  std::ostringstream name;
+  name << "step-" << std::setw(8) << std::setfill('0') << description.at("step").get<int64_t>();
+  return name.str();
 }
 
-/// Between the two renames of a publication only the old state is there, under this name.
-fs::path complete_folder(const fs::path& folder) {
-  if (fs::exists(folder / kManifest)) return folder;
-  const fs::path previous = beside(folder, ".previous");
-  return fs::exists(previous / kManifest) ? previous : fs::path();
+/// The names of the published checkpoints, the newest first.
+std::vector<std::string> checkpoint_names(const fs::path& folder) {
+  static const std::regex published(R"(step-\d{8,})");
+  std::vector<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    if (std::regex_match(entry.path().filename().string(), published))
+      names.push_back(entry.path().filename().string());
+  std::sort(names.rbegin(), names.rend());
+  return names;
 }
 
 struct Region {
@@ -46,100 +57,166 @@ Region region_of(const ParameterPiece& piece) {
           piece.column_begin + piece.columns};
 }
 
-Region region_on_disk(const Hdf5File& file, const std::string& name) {
-  const auto shape = file.shape(name);
-  const auto row = static_cast<int64_t>(file.attribute_number(name, "row_begin"));
-  const auto column = static_cast<int64_t>(file.attribute_number(name, "column_begin"));
-  return {row, row + shape.at(0), column, column + shape.at(1)};
+Region region_on_disk(const Json& place) {
+  const auto row = place.at(0).get<int64_t>(), rows = place.at(1).get<int64_t>(),
+             column = place.at(2).get<int64_t>(), columns = place.at(3).get<int64_t>();
+  return {row, row + rows, column, column + columns};
 }
 
-}  // namespace
-
-void save_training_state(const fs::path& folder, const Mesh& mesh, const std::vector<ParameterPiece>& pieces,
-                         const std::vector<StateVector>& vectors, nlohmann::json manifest) {
-  const fs::path fresh = beside(folder, ".tmp"), previous = beside(folder, ".previous");
-  if (mesh.is_root()) {
-    fs::remove_all(fresh);
-    fs::create_directories(fresh);
+/// Writes a rank's file and reads it back. @return {"files": what a manifest lists, "parts": where each lies}
+Json write_part(const fs::path& file, const std::vector<TrainingSnapshot::Part>& parts) {
+  StoreFileWriter writer(file);
+  Json places = Json::object();
+  for (const auto& part : parts) {
+    writer.write(part.name, part.matrix);
+    places[part.name] = {part.row_begin, part.matrix.size(0), part.column_begin, part.matrix.size(1)};
   }
-  mesh.world.barrier();
-  auto file = Hdf5File::create(fresh / state_file(mesh.world.rank()));
-  for (const ParameterPiece& piece : pieces) {
-    if (!piece.primary || piece.rows == 0) continue;
-    for (const StateVector& vector : vectors) {
-      const std::string name = piece.name + "/" + vector.name;
-      file.write(name, piece.view(vector.flat).to(at::kCPU));
-      file.write_attribute(name, "row_begin", piece.row_begin);
-      file.write_attribute(name, "column_begin", piece.column_begin);
-    }
-  }
-  file.close();
-  mesh.world.barrier();
-  if (mesh.is_root()) {
-    manifest["format"] = "efface training state";
-    manifest["version"] = kFormatVersion;
-    manifest["ranks"] = mesh.world.size();
-    for (const ParameterPiece& piece : pieces)
-      manifest["tensors"][piece.name] = {piece.global_rows, piece.global_columns};
-    write_text_file(fresh / kManifest, manifest.dump(1));
-    if (fs::exists(folder / kManifest)) {
-      fs::remove_all(previous);
-      fs::rename(folder, previous);
-    } else {
-      fs::remove_all(folder);
-    }
-    fs::rename(fresh, folder);
-    fs::remove_all(previous);
-  }
-  mesh.world.barrier();
+  const Json listed = {{"files", writer.close()}};
+  const StoreFile written(listed, file.parent_path(), file.filename().string());
+  for (const auto& part : parts) written.read(part.name, part.matrix.sizes().vec());
+  return {{"files", listed["files"]}, {"parts", {{file.filename().string(), std::move(places)}}}};
 }
 
-std::optional<nlohmann::json> read_training_manifest(const fs::path& folder, const Mesh& mesh) {
-  std::string text;
-  if (mesh.is_root())
-    if (const fs::path found = complete_folder(folder); !found.empty())
-      text = read_text_file(found / kManifest);
-  text = mesh.world.broadcast(text, 0);
-  if (text.empty()) return std::nullopt;
-  const auto manifest = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (manifest.is_discarded() || manifest.value("version", 0) != kFormatVersion)
-    throw Error(ErrorClass::storage,
-                (folder / kManifest).string() + " is not a training state of this version",
-                "delete the folder to train from the start");
-  return manifest;
-}
-
-void load_training_state(const fs::path& folder, const Mesh& mesh, const std::vector<ParameterPiece>& pieces,
-                         const std::vector<StateVector>& vectors, const nlohmann::json& manifest) {
-  const fs::path source = complete_folder(folder);
+/// This rank's parts of one checkpoint into `vectors`. Throws Error(storage) for what is damaged.
+void load(const fs::path& checkpoint, const Json& manifest, const std::vector<ParameterPiece>& pieces,
+          const std::vector<StateVector>& vectors) {
   std::map<std::string, int64_t> loaded;
-  for (int rank = 0; rank < manifest.at("ranks").get<int>(); ++rank) {
-    const auto file = Hdf5File::open(source / state_file(rank));
-    for (const ParameterPiece& piece : pieces) {
+  for (const auto& [name, places] : manifest.at("key").at("parts").items()) {
+    const StoreFile file(manifest, checkpoint, name);
+    for (const ParameterPiece& piece : pieces)
       for (const StateVector& vector : vectors) {
-        const std::string name = piece.name + "/" + vector.name;
-        if (!file.contains(name)) continue;
-        const Region here = region_of(piece), there = region_on_disk(file, name), common = here.within(there);
+        const std::string dataset = piece.name + "/" + vector.name;
+        if (!places.contains(dataset)) continue;
+        const Region here = region_of(piece), there = region_on_disk(places.at(dataset));
+        const Region common = here.within(there);
         if (common.rows() == 0 || common.columns() == 0) continue;
-        const bool all_rows = common.rows() == there.rows();
-        const auto rows = all_rows ? file.read(name)
-                                   : file.read_rows(name, common.row_begin - there.row_begin,
-                                                    common.row_end - there.row_begin);
         Region read = there;
-        read.row_begin = all_rows ? there.row_begin : common.row_begin;
-        read.row_end = all_rows ? there.row_end : common.row_end;
+        read.row_begin = common.row_begin;
+        read.row_end = common.row_end;
+        const auto rows =
+            file.read_rows(dataset, {there.rows(), there.columns()}, common.row_begin - there.row_begin,
+                           common.row_end - there.row_begin);
         common.of(piece.view(vector.flat), here).copy_(common.of(rows, read));
-        loaded[name] += common.rows() * common.columns();
+        loaded[dataset] += common.rows() * common.columns();
       }
-    }
   }
   for (const ParameterPiece& piece : pieces)
     for (const StateVector& vector : vectors)
       if (loaded[piece.name + "/" + vector.name] != piece.rows * piece.columns)
         throw Error(ErrorClass::storage,
-                    source.string() + " lacks a part of " + piece.name + "/" + vector.name,
-                    "delete the folder to train from the start");
-  mesh.world.barrier();
+                    checkpoint.string() + " lacks a part of " + piece.name + "/" + vector.name);
+}
+
+/// The same text on every rank: of the first rank that has one. Collective.
+std::string first_text(const Communicator& world, const std::string& mine) {
+  const int64_t first =
+      world.all_reduce(mine.empty() ? int64_t{world.size()} : int64_t{world.rank()}, Reduction::min);
+  return first == world.size() ? "" : world.broadcast(mine, static_cast<int>(first));
+}
+
+std::string problem_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TrainingSnapshot take_snapshot(const std::vector<ParameterPiece>& pieces,
+                               const std::vector<StateVector>& vectors, Json description) {
+  TrainingSnapshot snapshot;
+  for (const ParameterPiece& piece : pieces) {
+    description["tensors"][piece.name] = {piece.global_rows, piece.global_columns};
+    if (!piece.primary || piece.rows == 0) continue;
+    for (const StateVector& vector : vectors)
+      snapshot.parts.push_back({piece.name + "/" + vector.name,
+                                piece.view(vector.flat)
+                                    .to(at::kCPU, vector.flat.scalar_type(),
+                                        /*non_blocking=*/false, /*copy=*/true),
+                                piece.row_begin, piece.column_begin});
+  }
+  snapshot.description = std::move(description);
+  return snapshot;
+}
+
+CheckpointWriter::CheckpointWriter(fs::path folder, const Mesh& mesh, int64_t kept)
+    : folder_(std::move(folder)), mesh_(mesh), kept_(kept) {
+  std::error_code ignored;
+  if (mesh_.is_root())
+    for (const auto& entry : fs::directory_iterator(folder_, ignored))  // what a killed run left
+      if (entry.path().filename().string().starts_with(".step-")) fs::remove_all(entry.path(), ignored);
+  mesh_.world.barrier();
+}
+
+void CheckpointWriter::begin(TrainingSnapshot snapshot) {
+  description_ = std::move(snapshot.description);
+  fresh_ = folder_ / std::string(".").append(name_of(description_)).append(".tmp");
+  const fs::path file = fresh_ / ("state.rank" + std::to_string(mesh_.world.rank()) + ".h5");
+  writing_ = std::async(std::launch::async, [file, parts = std::move(snapshot.parts)] {
+    fs::create_directories(file.parent_path());
+    return write_part(file, parts);
+  });
+}
+
+bool CheckpointWriter::written() const {
+  return !pending() || writing_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+}
+
+void CheckpointWriter::publish() {
+  if (!pending()) return;
+  Json mine;
+  const std::string problem = problem_of([&] { mine = writing_.get(); });
+  const std::string first = first_text(mesh_.world, problem);
+  if (!first.empty()) throw Error(ErrorClass::storage, first);
+  Json all = merged_over_ranks(mesh_.world, mine);
+  const std::string root_problem = problem_of([&] {
+    if (!mesh_.is_root()) return;
+    description_["parts"] = std::move(all["parts"]);
+    write_manifest(fresh_, make_manifest(kKind, description_, Json::object(), std::move(all["files"])));
+    const fs::path target = folder_ / name_of(description_);
+    fs::remove_all(target);
+    fs::rename(fresh_, target);
+    sync_folder(folder_);
+    const auto names = checkpoint_names(folder_);
+    for (size_t i = static_cast<size_t>(kept_); i < names.size(); ++i) fs::remove_all(folder_ / names[i]);
+  });
+  const std::string published = first_text(mesh_.world, root_problem);
+  if (!published.empty()) throw Error(ErrorClass::storage, published);
+}
+
+std::optional<RestoredState> load_training_state(const fs::path& folder, const Mesh& mesh,
+                                                 const std::vector<ParameterPiece>& pieces,
+                                                 const std::vector<StateVector>& vectors,
+                                                 const std::function<void(const Json&)>& check) {
+  const auto names =
+      Json::parse(mesh.world.broadcast(mesh.is_root() ? Json(checkpoint_names(folder)).dump() : "", 0))
+          .get<std::vector<std::string>>();
+  RestoredState restored;
+  for (const std::string& name : names) {
+    const fs::path checkpoint = folder / name;
+    Json manifest;
+    std::vector<StateVector> fresh;
+    for (const StateVector& vector : vectors) fresh.push_back({vector.name, at::empty_like(vector.flat)});
+    std::string problem =
+        first_text(mesh.world, problem_of([&] { manifest = read_manifest(checkpoint, kKind); }));
+    if (problem.empty()) {
+      check(manifest.at("key"));
+      problem = first_text(mesh.world, problem_of([&] { load(checkpoint, manifest, pieces, fresh); }));
+    }
+    if (problem.empty()) {
+      for (size_t i = 0; i < vectors.size(); ++i) vectors[i].flat.detach().copy_(fresh[i].flat);
+      restored.description = std::move(manifest["key"]);
+      return restored;
+    }
+    restored.damaged.push_back(problem);
+    if (mesh.is_root()) fs::remove_all(checkpoint);
+    mesh.world.barrier();
+  }
+  if (restored.damaged.empty()) return std::nullopt;
+  return restored;
 }
 
 }  // namespace efface

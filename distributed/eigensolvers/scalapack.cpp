@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "distributed/activity.hpp"
 #include "distributed/eigensolver.hpp"
 #include "distributed/eigensolvers/block_cyclic.hpp"
 #include "distributed/eigensolvers/checks.hpp"
@@ -92,6 +93,7 @@ Pdsyevd pdsyevd(at::Tensor a, const BlockCyclicLayout& layout, const Communicato
   descinit_(descriptor, &n, &n, &nb, &nb, &zero, &zero, &context, &leading, &info);
   Pdsyevd result{std::vector<double>(static_cast<size_t>(n)), at::zeros_like(a)};
   const auto call = [&](double* work, int work_size, int* integers, int integers_size) {
+    const InCollective running("pdsyevd");
     pdsyevd_("V", "L", &n, a.data_ptr<double>(), &one, &one, descriptor, result.values.data(),
              result.vectors.data_ptr<double>(), &one, &one, descriptor, work, &work_size, integers,
              &integers_size, &info);

@@ -11,9 +11,9 @@ struct TrainingHistory {
   int64_t resumed_at = 0;  ///< steps that an earlier run had done
 };
 
-/// Trains up to `steps` steps, from the stage folder's checkpoint where there is one; saves every
-/// train.checkpoint_every steps and after the last. Throws Error(interrupted), with all saved, when the run
-/// is asked to stop. Collective.
+/// Trains up to `steps` steps, from the stage folder's newest whole checkpoint where there is one; saves
+/// every train.checkpoint_every steps or train.checkpoint_minutes, beside the training, and after the last.
+/// Throws Error(interrupted), with all saved, when the run is asked to stop. Collective.
 TrainingHistory run_training_loop(Workspace& work, Trainer& trainer, const std::string& stage, int64_t steps);
 
 }  // namespace efface

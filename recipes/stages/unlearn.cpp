@@ -1,6 +1,8 @@
 // unlearn: the method's training, from its last checkpoint where there is one.
+#include "core/storage/hdf5_file.hpp"
 #include "core/subspace/subspace_store.hpp"
 #include "core/unlearn/trainer.hpp"
+#include "distributed/error.hpp"
 #include "recipes/stages/model_update.hpp"
 #include "recipes/stages/own_answers.hpp"
 #include "recipes/stages/training_loop.hpp"
@@ -69,6 +71,7 @@ TrainOptions train_options(const Workspace& work, const Method& method) {
   options.initial_noise = train.initial_noise >= 0       ? train.initial_noise
                           : work.recipe.method == "KUDA" ? 1e-3
                                                          : 0;
+  options.skip_nonfinite = work.recipe.train.on_nonfinite == "skip";
   options.projection = !work.projects()                            ? ProjectionPoint::none
                        : work.recipe.nullspace.point == "gradient" ? ProjectionPoint::gradient
                                                                    : ProjectionPoint::update;
@@ -107,6 +110,28 @@ ModelUpdate update_of(const Trainer& trainer, TrainedParameters parameters) {
   return update;
 }
 
+void read_all(const Hdf5File& file) {
+  for (const auto& kind : file.list())
+    for (const auto& chunk : file.list(kind))
+      for (const auto& values : file.list(kind + "/" + chunk))
+        file.read(std::string(kind).append("/").append(chunk).append("/").append(values));
+}
+
+/// Reference values that an interrupted run left are used again where they are whole.
+void drop_damaged_references(const Workspace& work, const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (work.mesh.is_root())
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      try {
+        read_all(Hdf5File::open(entry.path()));
+      } catch (const Error& error) {
+        work.progress.note(std::string("not used: ") + error.what());
+        std::filesystem::remove(entry.path(), ignored);
+      }
+    }
+  work.mesh.world.barrier();
+}
+
 nlohmann::json run(Workspace& work) {
   const auto folder = work.run.stage_folder("unlearn");
   const auto method = work.method();
@@ -114,6 +139,7 @@ nlohmann::json run(Workspace& work) {
   TrainingPool pool = make_pool(work.rows(), work.data, *method,
                                 asks ? read_own_answers(work.run.stage_folder("answers")) : OwnAnswers());
   Transformer model = work.take_model();
+  drop_damaged_references(work, folder / "references");
   work.progress.part("reference rows");
   ReferenceCache references =
       ReferenceCache::build(folder / "references", model, pool, *method,
@@ -130,17 +156,24 @@ nlohmann::json run(Workspace& work) {
           {"steps", history.steps},
           {"rows_per_step", rows},
           {"resumed_at", history.resumed_at},
+          {"skipped", trainer.steps_skipped()},
           {"modules", update.modules().size()}};
 }
 
 std::string line(const nlohmann::json& summary) {
   const auto& steps = summary["steps"];
   double seconds = 0;
-  for (const auto& step : steps) seconds += step["seconds"].get<double>();
+  std::vector<double> losses;  // of the steps that were not skipped
+  for (const auto& step : steps) {
+    seconds += step["seconds"].get<double>();
+    if (!step.contains("skipped")) losses.push_back(step["loss"].get<double>());
+  }
   std::string text = std::to_string(steps.size()) + " steps of " + summary["method"].get<std::string>();
-  if (!steps.empty())
+  if (!losses.empty())
     text += ", " + number_text(seconds / static_cast<double>(steps.size())) + " s a step, loss " +
-            number_text(steps.front()["loss"]) + " -> " + number_text(steps.back()["loss"]);
+            number_text(losses.front()) + " -> " + number_text(losses.back());
+  if (const auto skipped = summary.value("skipped", 0); skipped > 0)
+    text += ", " + std::to_string(skipped) + " skipped";
   return text;
 }
 

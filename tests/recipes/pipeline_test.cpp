@@ -375,12 +375,6 @@ TEST_F(TinyRun, GoesOnFromTheLastCheckpointAndEndsWhereAnUninterruptedRunEnds) {
   EXPECT_EQ(summary("unlearn").at("steps").size(), 6u);
 }
 
-TEST_F(TinyRun, TheStepsAreOnDiskBeforeTheCheckpointThatCountsThem) {
-  run();
-  EXPECT_LE(fs::last_write_time(folder_ / "run/unlearn/steps.json"),
-            fs::last_write_time(folder_ / "run/unlearn/checkpoint/manifest.json"));
-}
-
 TEST_F(TinyRun, ACheckpointOfOtherSettingsIsNotTakenUp) {
   run();
   on_root([&] { fs::remove(folder_ / "run/unlearn/done.json"); });

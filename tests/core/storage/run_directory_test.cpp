@@ -79,8 +79,56 @@ TEST(RunDirectory, ADamagedMarkCountsAsNotDone) {
     world().barrier();
     if (world().rank() == 0) write_bytes(folder / "s" / "done.json", damaged);
     EXPECT_FALSE(run.is_done("s", key));
+    EXPECT_NE(run.why_stale("s", key).find("done.json is damaged"), std::string::npos);
   }
   EXPECT_THROW(run.summary("s"), Error);
+  world().barrier();
+}
+
+TEST(RunDirectory, ADamagedSummaryCountsAsNotDoneThoughItIsJson) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder.path(), world());
+  run.mark_done("s", 1, {{"loss", 1.5}});
+  EXPECT_TRUE(run.is_done("s", 1));
+  world().barrier();
+  if (world().rank() == 0) {
+    std::string mark = read_bytes(folder / "s" / "done.json");
+    mark.replace(mark.find("1.5"), 3, "7.5");
+    write_bytes(folder / "s" / "done.json", mark);
+  }
+  EXPECT_FALSE(run.is_done("s", 1));
+}
+
+TEST(RunDirectory, FilesThatAreNotAsTheStageLeftThemAreNamed) {
+  TemporaryFolder folder(kShared);
+  RunDirectory run(folder.path(), world());
+  const auto stage = run.stage_folder("s");
+  world().barrier();
+  if (world().rank() == 0) {
+    std::filesystem::create_directories(stage / "sub");
+    std::filesystem::create_directories(stage / "checkpoint");
+    for (const char* file : {"cut", "sub/changed", "gone", "whole", "checkpoint/own"})
+      write_bytes(stage / file, "abcdef");
+  }
+  run.mark_done("s", 1, {});
+  EXPECT_TRUE(run.damaged("s").empty());
+  world().barrier();
+  if (world().rank() == 0) {
+    write_bytes(stage / "cut", "abc");
+    write_bytes(stage / "sub/changed", std::string("ab\0def", 6));
+    std::filesystem::remove(stage / "gone");
+    write_bytes(stage / "checkpoint/own", "x");
+  }
+  world().barrier();
+  const std::map<std::string, std::string> expected = {
+      {"cut", "has 3 bytes, not 6"},
+      {"gone", "is missing"},
+      {"sub/changed", "is damaged: the checksum does not match"}};
+  EXPECT_EQ(run.damaged("s"), expected);
+  EXPECT_TRUE(run.damaged("never run").empty());
+  run.clear("s", {"checkpoint"});
+  EXPECT_TRUE(std::filesystem::exists(stage / "checkpoint/own"));
+  EXPECT_FALSE(std::filesystem::exists(stage / "whole"));
   world().barrier();
 }
 
@@ -143,17 +191,20 @@ TEST(RunDirectory, AFolderThatCannotBeMadeIsAnErrorOnEveryRank) {
   EXPECT_NE(message_of([&] { RunDirectory run(folder / "file" / "run", world()); }), "");
 }
 
-TEST(RunDirectory, MetricsAreLinesAndHalfALineOfAKilledRunIsEnded) {
+TEST(RunDirectory, MetricsAreLinesAndHalfALineOfAKilledRunIsNamedAndDropped) {
   TemporaryFolder folder(kShared);
   if (world().rank() == 0) write_bytes(folder / "metrics.jsonl", "{\"step\":1}\n{\"st");
   {
     RunDirectory run(folder.path(), world());
+    if (world().rank() == 0) {
+      ASSERT_EQ(run.problems().size(), 1u);
+      EXPECT_NE(run.problems()[0].find("metrics.jsonl:2"), std::string::npos) << run.problems()[0];
+    }
     run.append_metric({{"step", 2}});
     run.append_metric({{"text", "two\nlines"}});
     world().barrier();
   }
-  EXPECT_EQ(read_bytes(folder / "metrics.jsonl"),
-            "{\"step\":1}\n{\"st\n{\"step\":2}\n{\"text\":\"two\\nlines\"}\n");
+  EXPECT_EQ(read_bytes(folder / "metrics.jsonl"), "{\"step\":1}\n{\"step\":2}\n{\"text\":\"two\\nlines\"}\n");
 }
 
 TEST(TextFile, ComesBackAndAppearsWhole) {

@@ -1,7 +1,11 @@
 // What is on disk: references by row, and training state that any mesh reads.
 #include <gtest/gtest.h>
 
-#include "core/storage/hdf5_file.hpp"
+#include <cmath>
+#include <fstream>
+#include <limits>
+
+#include "core/unlearn/training_state.hpp"
 #include "distributed/error.hpp"
 #include "tests/core/unlearn/tiny.hpp"
 
@@ -77,20 +81,109 @@ TEST(TrainingState, AnyMeshResumesWhatAnotherWrote) {
       }
 }
 
-TEST(TrainingState, NothingIsRestoredFromNothingOrFromAHalfWrittenFolder) {
+TEST(TrainingState, NothingIsRestoredFromNothingOrFromWhatWasNotPublished) {
   const testing::TemporaryFolder folder;
   const Mesh mesh = make_mesh(testing::world(), 1, 0);
   TinyRun run(mesh, options_for("NSRU"), folder.path() / "references");
-  EXPECT_FALSE(run.trainer->restore(folder.path() / "state"));
+  const auto state = folder.path() / "state";
+  EXPECT_FALSE(run.trainer->restore(state));
   run.trainer->step();
-  run.trainer->save(folder.path() / "state");
+  CheckpointWriter writer(state, mesh, 1);
+  writer.begin(run.trainer->snapshot());
+  EXPECT_TRUE(writer.pending());
+  EXPECT_FALSE(run.trainer->restore(state)) << "killed before it was published";
+  writer.publish();
+  EXPECT_FALSE(writer.pending());
+  EXPECT_TRUE(run.trainer->restore(state));
+}
+
+TEST(TrainingState, ASnapshotIsOfItsStepThoughTrainingGoesOnWhileItIsWritten) {
+  const testing::TemporaryFolder folder;
+  for (const auto& [tensor, data] : testing::mesh_shapes()) {
+    const Mesh mesh = make_mesh(testing::world(), tensor, data);
+    const auto name = folder.path() / std::to_string(tensor);
+    TinyRun run(mesh, options_for("NSRU"), name);
+    losses(*run.trainer, 2);
+    const auto expected = updates(*run.trainer);
+    CheckpointWriter writer(name / "state", mesh, 1);
+    writer.begin(run.trainer->snapshot());
+    losses(*run.trainer, 2);
+    writer.publish();
+    TinyRun resumed(mesh, options_for("NSRU"), name);
+    const auto restored = resumed.trainer->restore(name / "state");
+    ASSERT_TRUE(restored);
+    EXPECT_EQ(resumed.trainer->steps_done(), 2);
+    const auto read = updates(*resumed.trainer);
+    for (const auto& [module, update] : expected)
+      EXPECT_TRUE(at::equal(read.at(module), update)) << module_name(module);
+  }
+}
+
+TEST(TrainingState, TheNewestAreKeptAndADamagedOneIsNamedAndTheOneBeforeUsed) {
+  const testing::TemporaryFolder folder;
+  const Mesh mesh = make_mesh(testing::world(), 1, 0);
+  TinyRun run(mesh, options_for("NSRU"), folder.path() / "references");
+  const auto state = folder.path() / "state";
+  CheckpointWriter writer(state, mesh, 2);
+  for (int step = 0; step < 3; ++step) {
+    run.trainer->step();
+    writer.begin(run.trainer->snapshot());
+    writer.publish();
+  }
   testing::world().barrier();
-  if (mesh.is_root()) std::filesystem::rename(folder.path() / "state", folder.path() / "state.tmp");
+  EXPECT_FALSE(std::filesystem::exists(state / "step-00000001"));
+  const auto file = state / "step-00000003/state.rank0.h5";
   testing::world().barrier();
-  EXPECT_FALSE(run.trainer->restore(folder.path() / "state")) << "killed before it was published";
-  if (mesh.is_root()) std::filesystem::rename(folder.path() / "state.tmp", folder.path() / "state.previous");
+  if (mesh.is_root()) {
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(file));
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(size / 2).write(std::string(static_cast<size_t>(size / 4), '\0').data(), size / 4);
+  }
   testing::world().barrier();
-  EXPECT_TRUE(run.trainer->restore(folder.path() / "state")) << "killed between the two renames";
+  const auto restored = run.trainer->restore(state);
+  ASSERT_TRUE(restored);
+  EXPECT_EQ(run.trainer->steps_done(), 2);
+  ASSERT_EQ(restored.damaged.size(), 1u);
+  EXPECT_NE(restored.damaged[0].find("step-00000003"), std::string::npos) << restored.damaged[0];
+  testing::world().barrier();
+  EXPECT_FALSE(std::filesystem::exists(state / "step-00000003"));
+}
+
+TEST(TrainingState, AStepThatIsNotFiniteIsSkippedAndCountedOrNamesItsRows) {
+  const testing::TemporaryFolder folder;
+  const Mesh mesh = make_mesh(testing::world(), 1, 0);
+  for (const bool skip : {false, true}) {
+    TinyOptions options = options_for("NSRU");
+    options.train.skip_nonfinite = skip;
+    TinyRun run(mesh, options, folder.path() / "references");
+    run.trainer->step();
+    const auto good = run.trainer->global_adapters();
+    auto bad = good;
+    at::Tensor& a = bad.begin()->second.first;
+    a = at::full_like(a, std::numeric_limits<float>::infinity());
+    run.trainer->set_adapters(bad);
+    if (!skip) {
+      try {
+        run.trainer->step();
+        ADD_FAILURE() << "it went on";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorClass::numeric);
+        EXPECT_NE(std::string(error.what()).find("not a finite number; rows "), std::string::npos);
+      }
+      continue;
+    }
+    const StepReport report = run.trainer->step();
+    EXPECT_NE(report.skipped, "");
+    EXPECT_EQ(run.trainer->steps_skipped(), 1);
+    run.trainer->set_adapters(good);
+    EXPECT_TRUE(std::isfinite(run.trainer->step().loss));
+    run.trainer->save(folder.path() / "state");
+    TinyRun resumed(mesh, options, folder.path() / "references");
+    ASSERT_TRUE(resumed.trainer->restore(folder.path() / "state"));
+    EXPECT_EQ(resumed.trainer->steps_skipped(), 1);
+    run.trainer->set_adapters(bad);
+    EXPECT_THROW(losses(*run.trainer, 10), Error) << "ten in a row";
+  }
 }
 
 TEST(TrainingState, AnotherMethodsStateIsRefused) {
