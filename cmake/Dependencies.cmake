@@ -82,10 +82,13 @@ target_include_directories(efface_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
 target_link_libraries(efface_hdf5 INTERFACE ${HDF5_C_LIBRARIES} efface::mpi)
 
 find_library(EFFACE_SCALAPACK_LIBRARY NAMES scalapack-openmpi scalapack REQUIRED)
+find_library(EFFACE_LAPACK_LIBRARY NAMES lapack REQUIRED)
 add_library(efface_scalapack INTERFACE)
 add_library(efface::scalapack ALIAS efface_scalapack)
-# Torch first: libtorch_cpu exports MKL's BLAS and LAPACK, and ScaLAPACK then uses those.
-target_link_libraries(efface_scalapack INTERFACE efface::torch ${EFFACE_SCALAPACK_LIBRARY} efface::mpi)
+# Torch first: libtorch_cpu exports MKL's BLAS and some of its LAPACK, and ScaLAPACK then uses those. The rest of
+# LAPACK (the tridiagonal solvers) is the system's.
+target_link_libraries(efface_scalapack INTERFACE efface::torch ${EFFACE_SCALAPACK_LIBRARY} ${EFFACE_LAPACK_LIBRARY}
+                      efface::mpi)
 
 # --- small ones ------------------------------------------------------------------------------------------------
 find_package(yaml-cpp REQUIRED)

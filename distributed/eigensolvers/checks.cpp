@@ -3,8 +3,6 @@
 #include <cmath>
 #include <sstream>
 
-#include "distributed/error.hpp"
-
 namespace efface {
 namespace {
 
@@ -36,16 +34,15 @@ void require_symmetric(double difference, double largest, int64_t n, const std::
 
 void require_converged(int info, int64_t n, const std::string& solver) {
   if (info == 0) return;
-  throw Error(ErrorClass::numeric,
-              solver + " did not converge on " + subject(n, solver) + " (info " + std::to_string(info) + ")");
+  throw SolverFailed(solver + " did not converge on " + subject(n, solver) + " (info " +
+                     std::to_string(info) + ")");
 }
 
 void require_proven(const Eigenpairs& pairs) {
   // Negated, so that NaN fails.
   if (pairs.residual <= kProofBound && pairs.orthogonality <= kProofBound) return;
-  throw Error(ErrorClass::numeric, "the eigenpairs of " + pairs.solver + " are not accurate: residual " +
-                                       scientific(pairs.residual) + ", orthogonality " +
-                                       scientific(pairs.orthogonality));
+  throw SolverFailed("the eigenpairs of " + pairs.solver + " are not accurate: residual " +
+                     scientific(pairs.residual) + ", orthogonality " + scientific(pairs.orthogonality));
 }
 
 std::pair<int64_t, int64_t> wanted_range(const WantedVectors& wanted, const at::Tensor& values) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "distributed/eigensolver.hpp"
+#include "distributed/error.hpp"
 
 namespace efface {
 
@@ -16,10 +17,16 @@ void require_finite(double largest, int64_t n, const std::string& solver);
 /// @param difference the largest |C_ij - C_ji|
 void require_symmetric(double difference, double largest, int64_t n, const std::string& solver);
 
-/// @throw Error(numeric) when LAPACK's `info` is not 0
+/// A solver that failed on a matrix with which nothing is wrong: another may do.
+class SolverFailed : public Error {
+ public:
+  explicit SolverFailed(const std::string& what) : Error(ErrorClass::numeric, what) {}
+};
+
+/// @throw SolverFailed when LAPACK's `info` is not 0
 void require_converged(int info, int64_t n, const std::string& solver);
 
-/// @throw Error(numeric) when residual or orthogonality is not below kProofBound
+/// @throw SolverFailed when residual or orthogonality is not below kProofBound
 void require_proven(const Eigenpairs& pairs);
 
 /// What is wanted of `values`, all where `wanted` is empty. @throw Error(numeric) when it is not a range of
