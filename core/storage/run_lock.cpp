@@ -104,6 +104,15 @@ RunLock::RunLock(const std::filesystem::path& folder) : file_(folder / "run.lock
   }
 }
 
+std::string lock_owner(const std::filesystem::path& folder) {
+  const int descriptor = ::open((folder / "run.lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return "";
+  const Owner owner = parse(content(descriptor));
+  ::close(descriptor);
+  const bool gone = owner.host.empty() || (owner.host == Owner::self().host && !owner.alive());
+  return gone ? "" : "pid " + std::to_string(owner.pid) + " on " + owner.host;
+}
+
 RunLock::~RunLock() {
   ::unlink(file_.c_str());
   ::close(descriptor_);
