@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/text/class_pattern.hpp"
 #include "core/text/utf8.hpp"
 
 namespace efface {
@@ -13,15 +14,21 @@ size_t last_code_point(std::string_view text) {
   return at;
 }
 
+/// What a regular expression calls a word character: letters, marks, digits, connectors, joiners.
+bool is_word(std::string_view character) {
+  static const ClassPattern pattern = ClassPattern::parse(R"([\w\p{Alphabetic}‌‍])").value();
+  return !pattern.find_all(character).empty();
+}
+
 bool word_before(std::string_view text) {
-  size_t length = 0;
-  return !text.empty() && is_word(decode_code_point(text.substr(last_code_point(text)), length));
+  return !text.empty() && is_word(text.substr(last_code_point(text)));
 }
 
 bool word_after(std::string_view text) {
-  size_t length = 0;
-  return !text.empty() && is_word(decode_code_point(text, length));
+  return !text.empty() && is_word(text.substr(0, code_point_length(text[0])));
 }
+
+}  // namespace
 
 size_t without_space_at_end(std::string_view text) {
   size_t length = 0;
@@ -38,8 +45,6 @@ size_t space_at_start(std::string_view text) {
   while (at < text.size() && is_whitespace(decode_code_point(text.substr(at), length))) at += length;
   return at;
 }
-
-}  // namespace
 
 std::vector<AddedToken> read_added_tokens(const JsonField& field) {
   std::vector<AddedToken> tokens;
@@ -60,57 +65,55 @@ std::vector<AddedToken> read_added_tokens(const JsonField& field) {
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, Normalizer normalizer)
     : tokens_(std::move(tokens)), normalizer_(std::move(normalizer)) {
-  for (size_t t = 0; t < tokens_.size(); ++t) {
-    const AddedToken& token = tokens_[t];
-    const std::string pattern = token.normalized ? normalizer_(token.content) : token.content;
-    if (pattern.empty()) continue;
-    Index& index = token.normalized ? normalized_ : raw_;
-    index[static_cast<unsigned char>(pattern[0])].push_back({pattern, t});
-  }
-  for (Index* index : {&raw_, &normalized_})
-    for (auto& entries : *index)
-      std::stable_sort(entries.begin(), entries.end(),
-                       [](const Entry& a, const Entry& b) { return a.pattern.size() > b.pattern.size(); });
+  for (const bool special : {true, false})  // of equal patterns a special token wins
+    for (size_t t = 0; t < tokens_.size(); ++t) {
+      const AddedToken& token = tokens_[t];
+      if (token.special != special) continue;
+      const std::string pattern =
+          token.normalized ? normalizer_(AlignedText(token.content, 0, false)).text() : token.content;
+      if (!pattern.empty()) (token.normalized ? normalized_ : raw_).insert(pattern, static_cast<int32_t>(t));
+    }
 }
 
-void AddedTokens::find(const Index& index, const Piece& piece, std::vector<Piece>& result) const {
-  const std::string_view text = piece.text;
+void AddedTokens::find(const ByteTrie& patterns, AlignedText aligned, std::vector<Segment>& result) const {
+  const std::string_view text = aligned.text();
   size_t done = 0;
-  auto push_text = [&](size_t end) {
-    if (end > done)
-      result.push_back({std::string(text.substr(done, end - done)), -1, piece.at_start && done == 0});
-  };
   for (size_t at = 0; at < text.size();) {
-    const auto& entries = index[static_cast<unsigned char>(text[at])];
-    const auto entry = std::find_if(entries.begin(), entries.end(),
-                                    [&](const Entry& e) { return text.substr(at).starts_with(e.pattern); });
-    if (entry == entries.end()) {
+    size_t length = 0;
+    int32_t index = -1;
+    if (patterns.may_begin(text[at]))
+      patterns.for_each_prefix(text.substr(at), [&](size_t longer, int32_t value) {
+        length = longer;
+        index = value;
+      });
+    if (index < 0) {
       ++at;
       continue;
     }
-    size_t begin = at, end = at + entry->pattern.size();
+    size_t begin = at, end = at + length;
     at = end;
-    const AddedToken& token = tokens_[entry->token];
+    const AddedToken& token = tokens_[static_cast<size_t>(index)];
     if (token.single_word && (word_before(text.substr(0, begin)) || word_after(text.substr(end)))) continue;
     if (token.lstrip) begin = std::max(without_space_at_end(text.substr(0, begin)), done);
     if (token.rstrip) end += space_at_start(text.substr(end));
-    push_text(begin);
-    result.push_back({token.content, token.id, false});
-    done = at = end;
+    if (begin > done) result.push_back({aligned.slice({done, begin})});
+    result.push_back({aligned.slice({begin, end}), token.id});
+    done = end;
   }
-  push_text(text.size());
+  if (done == 0)
+    result.push_back({std::move(aligned)});
+  else if (done < text.size())
+    result.push_back({aligned.slice({done, text.size()})});
 }
 
-std::vector<Piece> AddedTokens::split(const std::string& text) const {
-  std::vector<Piece> raw, result;
-  find(raw_, {text, -1, true}, raw);
-  for (Piece& piece : raw) {
-    if (piece.id >= 0) {
-      result.push_back(std::move(piece));
-      continue;
-    }
-    piece.text = normalizer_(piece.text);
-    find(normalized_, piece, result);
+std::vector<Segment> AddedTokens::split(AlignedText text) const {
+  std::vector<Segment> raw, result;
+  find(raw_, std::move(text), raw);
+  for (Segment& segment : raw) {
+    if (segment.id >= 0)
+      result.push_back(std::move(segment));
+    else
+      find(normalized_, normalizer_(std::move(segment.text)), result);
   }
   return result;
 }

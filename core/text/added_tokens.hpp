@@ -1,12 +1,11 @@
 // Tokens outside the model's merges ("<|im_start|>"), found in the text before anything else is done with it.
 #pragma once
 
-#include <array>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
+#include "core/text/byte_trie.hpp"
 #include "core/text/tokenizer_stages.hpp"
 
 namespace efface {
@@ -23,26 +22,26 @@ struct AddedToken {
 
 std::vector<AddedToken> read_added_tokens(const JsonField& field);
 
+/// A part of the text: an added token, or text that is still to be cut into words.
+struct Segment {
+  AlignedText text;
+  int64_t id = -1;  ///< of the added token; -1 for text
+};
+
 class AddedTokens {
  public:
   AddedTokens(std::vector<AddedToken> tokens, Normalizer normalizer);
 
-  /// Tokens found as pieces with an id; the text between them normalised. Leftmost, then longest, wins.
-  std::vector<Piece> split(const std::string& text) const;
+  /// Tokens found, and the text between them normalised. Leftmost, then longest, wins.
+  std::vector<Segment> split(AlignedText text) const;
   const std::vector<AddedToken>& tokens() const { return tokens_; }
 
  private:
-  struct Entry {
-    std::string pattern;
-    size_t token;  // index into tokens_
-  };
-  using Index = std::array<std::vector<Entry>, 256>;  // by first byte, longest first
-
-  void find(const Index& index, const Piece& piece, std::vector<Piece>& result) const;
+  void find(const ByteTrie& patterns, AlignedText text, std::vector<Segment>& result) const;
 
   std::vector<AddedToken> tokens_;
   Normalizer normalizer_;
-  Index raw_, normalized_;
+  ByteTrie raw_, normalized_;  // values: indices into tokens_
 };
 
 }  // namespace efface

@@ -50,7 +50,7 @@ Tokens byte_fallback(const Tokens& tokens) {
     if (is_valid_utf8(run))
       result.push_back(run);
     else
-      result.insert(result.end(), run.size(), "\xEF\xBF\xBD");
+      result.insert(result.end(), run.size(), std::string(kReplacementCharacter));
     run.clear();
   };
   for (const std::string& token : tokens) {
@@ -80,9 +80,9 @@ Decoder strip(const JsonField& field) {
 Decoder metaspace(const JsonField& field) {
   const bool never =
       field.text_or("prepend_scheme", "always") == "never" || !field.boolean_or("add_prefix_space", true);
-  return [mark = Regex::literal(field["replacement"].text()), never](Tokens tokens) {
+  return [mark = Pattern::literal(field["replacement"].text()), never](Tokens tokens) {
     for (size_t i = 0; i < tokens.size(); ++i)
-      tokens[i] = mark.replace_all(tokens[i], i == 0 && !never ? "" : " ");
+      tokens[i] = mark.replace_all(std::string_view(tokens[i]), i == 0 && !never ? "" : " ");
     return tokens;
   };
 }
@@ -113,8 +113,8 @@ Decoder make_decoder(const JsonField& field) {
   if (type == "Metaspace") return metaspace(field);
   if (type == "Sequence") return sequence(field);
   if (type == "Replace")
-    return [pattern = read_pattern(field["pattern"]), content = field["content"].text()](Tokens tokens) {
-      for (std::string& token : tokens) token = pattern.replace_all(token, content);
+    return [pattern = Pattern(field["pattern"]), content = field["content"].text()](Tokens tokens) {
+      for (std::string& token : tokens) token = pattern.replace_all(std::string_view(token), content);
       return tokens;
     };
   field["type"].fail("decoder '" + type + "' is not supported");

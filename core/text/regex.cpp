@@ -10,14 +10,6 @@ namespace {
 
 const OnigUChar* bytes(const char* text) { return reinterpret_cast<const OnigUChar*>(text); }
 
-void initialize_library() {
-  static const int status = [] {
-    OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
-    return onig_initialize(encodings, 1);
-  }();
-  if (status != ONIG_NORMAL) throw Error(ErrorClass::model, "Oniguruma could not be initialised");
-}
-
 std::string message(int status, OnigErrorInfo* info) {
   OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
   const int length = info ? onig_error_code_to_str(text, status, info) : onig_error_code_to_str(text, status);
@@ -26,13 +18,21 @@ std::string message(int status, OnigErrorInfo* info) {
 
 }  // namespace
 
+void initialize_oniguruma() {
+  static const int status = [] {
+    OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
+    return onig_initialize(encodings, 1);
+  }();
+  if (status != ONIG_NORMAL) throw Error(ErrorClass::model, "Oniguruma could not be initialised");
+}
+
 struct Regex::Compiled {
   regex_t* handle = nullptr;
   ~Compiled() { onig_free(handle); }
 };
 
 Regex::Regex(const std::string& pattern) {
-  initialize_library();
+  initialize_oniguruma();
   auto compiled = std::make_shared<Compiled>();
   OnigErrorInfo info;
   const int status =
@@ -43,17 +43,8 @@ Regex::Regex(const std::string& pattern) {
   compiled_ = std::move(compiled);
 }
 
-Regex Regex::literal(std::string_view text) {
-  std::string pattern;
-  for (char c : text) {
-    if (std::string_view(R"(\.+*?()|[]{}^$#&-~)").find(c) != std::string_view::npos) pattern += '\\';
-    pattern += c;
-  }
-  return Regex(pattern);
-}
-
-std::vector<Match> Regex::find_all(std::string_view text) const {
-  std::vector<Match> matches;
+std::vector<TextRange> Regex::find_all(std::string_view text) const {
+  std::vector<TextRange> matches;
   const auto* begin = bytes(text.data());
   const auto* end = begin + text.size();
   std::unique_ptr<OnigRegion, void (*)(OnigRegion*)> region(onig_region_new(),
@@ -64,7 +55,7 @@ std::vector<Match> Regex::find_all(std::string_view text) const {
         onig_search(compiled_->handle, begin, end, begin + from, end, region.get(), ONIG_OPTION_NONE);
     if (found == ONIG_MISMATCH) break;
     if (found < 0) throw Error(ErrorClass::data, "regular expression failed: " + message(found, nullptr));
-    const Match match{static_cast<size_t>(region->beg[0]), static_cast<size_t>(region->end[0])};
+    const TextRange match{static_cast<size_t>(region->beg[0]), static_cast<size_t>(region->end[0])};
     const bool empty_again =
         match.begin == match.end && !matches.empty() && matches.back().end == match.begin;
     if (!empty_again) matches.push_back(match);
@@ -75,17 +66,6 @@ std::vector<Match> Regex::find_all(std::string_view text) const {
     }
   }
   return matches;
-}
-
-std::string Regex::replace_all(std::string_view text, std::string_view replacement) const {
-  std::string result;
-  size_t from = 0;
-  for (const Match& match : find_all(text)) {
-    result.append(text, from, match.begin - from);
-    result += replacement;
-    from = match.end;
-  }
-  return result.append(text, from);
 }
 
 }  // namespace efface

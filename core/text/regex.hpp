@@ -6,23 +6,20 @@
 #include <string_view>
 #include <vector>
 
+#include "core/text/aligned_text.hpp"
+
 namespace efface {
 
-/// Where a match lies: text[begin, end), in bytes.
-struct Match {
-  size_t begin = 0, end = 0;
-};
+/// Throws Error(model) when the library cannot be used.
+void initialize_oniguruma();
 
 class Regex {
  public:
   /// Throws Error(model) with Oniguruma's message when `pattern` is not valid.
   explicit Regex(const std::string& pattern);
-  /// Matches exactly `text`.
-  static Regex literal(std::string_view text);
 
   /// All matches from left to right, none overlapping; `text` is valid UTF-8. Safe to call from many threads.
-  std::vector<Match> find_all(std::string_view text) const;
-  std::string replace_all(std::string_view text, std::string_view replacement) const;
+  std::vector<TextRange> find_all(std::string_view text) const;
 
  private:
   struct Compiled;

@@ -9,7 +9,16 @@
 #include <string_view>
 #include <vector>
 
+#include "core/text/aligned_text.hpp"
+
 namespace efface {
+
+/// Ids and, per id, the bytes of the text it stands for: whole characters, so that tokens that share a
+/// character share its bytes; an empty range for what the post-processor adds.
+struct Encoding {
+  std::vector<int64_t> ids;
+  std::vector<TextRange> offsets;
+};
 
 class Tokenizer {
  public:
@@ -19,6 +28,7 @@ class Tokenizer {
 
   /// add_special: also what the post-processor adds (BOS, ...). Special tokens *in the text* are recognised.
   std::vector<int64_t> encode(std::string_view text, bool add_special = false) const;
+  Encoding encode_with_offsets(std::string_view text, bool add_special = false) const;
   std::string decode(const std::vector<int64_t>& ids, bool skip_special = false) const;
 
   int64_t vocab_size() const;
@@ -29,6 +39,7 @@ class Tokenizer {
 
  private:
   struct Implementation;
+  Encoding run(std::string_view text, bool add_special, bool with_offsets) const;
   std::shared_ptr<const Implementation> implementation_;
 };
 

@@ -6,25 +6,43 @@
 #include <string>
 #include <vector>
 
+#include "core/text/aligned_text.hpp"
 #include "core/text/json_field.hpp"
+#include "core/text/tokenizer.hpp"
 
 namespace efface {
 
-/// A part of the text on its way to ids. `id` >= 0: an added token, finished.
-struct Piece {
-  std::string text;
-  int64_t id = -1;
-  bool at_start = false;  ///< begins where the whole text begins
+/// A text cut into words: ranges of it from left to right, none empty, which need not cover it.
+struct Words {
+  AlignedText text;
+  std::vector<TextRange> ranges;
 };
 
-using Normalizer = std::function<std::string(const std::string&)>;
-using PreTokenizer = std::function<void(std::vector<Piece>&)>;
+struct PreTokenizer {
+  std::function<void(Words&)> cut;
+  /// The words' bytes are to be replaced by their stand-in characters before the model sees them; left to the
+  /// model so that words met before are not.
+  bool byte_level = false;
+  bool needs_origins = false;  ///< what it does depends on where the text stands in the original
+};
+
+using TokenNames = std::vector<std::string>;  // by id
+
+using Normalizer = std::function<AlignedText(AlignedText)>;
 using Decoder = std::function<std::vector<std::string>(std::vector<std::string>)>;
-using PostProcessor = std::function<std::vector<int64_t>(std::vector<int64_t>)>;
+/// Offsets are changed along where there are any; special tokens are added only if `add_special`.
+using PostProcessor = std::function<void(Encoding&, const TokenNames&, bool add_special)>;
 
 Normalizer make_normalizer(const JsonField& field);
 PreTokenizer make_pre_tokenizer(const JsonField& field);
 Decoder make_decoder(const JsonField& field);
 PostProcessor make_post_processor(const JsonField& field);
+
+/// Every byte replaced by its stand-in character, which has the origin of the byte's character.
+AlignedText to_byte_characters(const AlignedText& text);
+
+/// Bytes of white space that `text` begins with, and where those it ends with begin.
+size_t space_at_start(std::string_view text);
+size_t without_space_at_end(std::string_view text);
 
 }  // namespace efface

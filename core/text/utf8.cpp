@@ -3,23 +3,29 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
-
-#include "distributed/error.hpp"
+#include <cctype>
 
 namespace efface {
 namespace {
 
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+utf8proc_category_t category(char32_t code_point) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
+}
 
-struct Sequence {
-  size_t length;  // bytes consumed
-  bool valid;
-};
+/// Bytes that print as themselves keep their character; the others move up from U+0100 in order.
+std::array<char32_t, 256> byte_code_points() {
+  std::array<char32_t, 256> points{};
+  char32_t next = 256;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    points[byte] = prints ? static_cast<char32_t>(byte) : next++;
+  }
+  return points;
+}
 
-/// Well-formed byte sequences of the Unicode standard, table 3-7; an invalid one is its maximal subpart.
-Sequence next_sequence(std::string_view bytes) {
+}  // namespace
+
+Utf8Sequence next_sequence(std::string_view bytes) {
   const auto lead = static_cast<unsigned char>(bytes[0]);
   if (lead < 0x80) return {1, true};
   size_t length = lead >= 0xC2 && lead <= 0xDF   ? 2
@@ -40,23 +46,6 @@ Sequence next_sequence(std::string_view bytes) {
   }
   return {length, true};
 }
-
-utf8proc_category_t category(char32_t code_point) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
-}
-
-/// Bytes that print as themselves keep their character; the others move up from U+0100 in order.
-std::array<char32_t, 256> byte_code_points() {
-  std::array<char32_t, 256> points{};
-  char32_t next = 256;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool prints = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-    points[byte] = prints ? static_cast<char32_t>(byte) : next++;
-  }
-  return points;
-}
-
-}  // namespace
 
 size_t code_point_length(char lead) {
   const auto byte = static_cast<unsigned char>(lead);
@@ -82,8 +71,8 @@ std::string valid_utf8(std::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());
   while (!bytes.empty()) {
-    const Sequence sequence = next_sequence(bytes);
-    text += sequence.valid ? bytes.substr(0, sequence.length) : kReplacement;
+    const Utf8Sequence sequence = next_sequence(bytes);
+    text += sequence.valid ? bytes.substr(0, sequence.length) : kReplacementCharacter;
     bytes.remove_prefix(sequence.length);
   }
   return text;
@@ -91,27 +80,11 @@ std::string valid_utf8(std::string_view bytes) {
 
 bool is_valid_utf8(std::string_view bytes) {
   while (!bytes.empty()) {
-    const Sequence sequence = next_sequence(bytes);
+    const Utf8Sequence sequence = next_sequence(bytes);
     if (!sequence.valid) return false;
     bytes.remove_prefix(sequence.length);
   }
   return true;
-}
-
-std::string unicode_normalize(const std::string& text, NormalForm form) {
-  if (std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; }))
-    return text;
-  int options = UTF8PROC_STABLE;
-  options |= form == NormalForm::nfc || form == NormalForm::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-  if (form == NormalForm::nfkc || form == NormalForm::nfkd) options |= UTF8PROC_COMPAT;
-  utf8proc_uint8_t* result = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                   static_cast<utf8proc_ssize_t>(text.size()), &result,
-                                   static_cast<utf8proc_option_t>(options));
-  if (length < 0)
-    throw Error(ErrorClass::data, std::string("Unicode normalisation failed: ") + utf8proc_errmsg(length));
-  std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(result, &std::free);
-  return std::string(reinterpret_cast<const char*>(result), static_cast<size_t>(length));
 }
 
 bool is_numeric(char32_t code_point) {
@@ -125,10 +98,23 @@ bool is_whitespace(char32_t c) {
          c == 0x3000;
 }
 
-bool is_word(char32_t code_point) {
+bool is_mark(char32_t code_point) {
   const auto c = category(code_point);
-  return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_ME) || c == UTF8PROC_CATEGORY_ND ||
-         c == UTF8PROC_CATEGORY_NL || c == UTF8PROC_CATEGORY_PC;
+  return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
+}
+
+bool is_punctuation(char32_t code_point) {
+  if (code_point < 0x80) return std::ispunct(static_cast<int>(code_point)) != 0;
+  const auto c = category(code_point);
+  return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+}
+
+std::string lowercase(char32_t code_point) {
+  constexpr char32_t kCapitalDottedI = 0x130;  // the one character whose lower case is two
+  if (code_point == kCapitalDottedI) return "i\xCC\x87";
+  std::string text;
+  append_code_point(text, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point))));
+  return text;
 }
 
 const std::array<std::string, 256>& byte_characters() {

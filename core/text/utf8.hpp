@@ -14,17 +14,34 @@ void append_code_point(std::string& text, char32_t code_point);
 /// Number of bytes of the code point that starts with `lead`, in valid UTF-8.
 size_t code_point_length(char lead);
 
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
+
+struct Utf8Sequence {
+  size_t length;  ///< bytes
+  bool valid;
+};
+/// What bytes[0] begins: a well-formed sequence of the Unicode standard (table 3-7), else its maximal
+/// subpart.
+Utf8Sequence next_sequence(std::string_view bytes);
 /// `bytes` with every maximal invalid sequence replaced by U+FFFD.
 std::string valid_utf8(std::string_view bytes);
 bool is_valid_utf8(std::string_view bytes);
+/// Calls f(code_point, begin, end) for each character of valid UTF-8.
+template <typename F>
+void for_each_code_point(std::string_view text, F&& f) {
+  size_t length = 0;
+  for (size_t at = 0; at < text.size(); at += length) {
+    const char32_t code_point = decode_code_point(text.substr(at), length);
+    f(code_point, at, at + length);
+  }
+}
 
-enum class NormalForm { nfc, nfd, nfkc, nfkd };
-/// Unicode normalisation of valid UTF-8.
-std::string unicode_normalize(const std::string& text, NormalForm form);
-
-bool is_numeric(char32_t code_point);     ///< categories Nd, Nl, No
-bool is_whitespace(char32_t code_point);  ///< property White_Space
-bool is_word(char32_t code_point);        ///< letters, marks, decimal digits, letter numbers, connectors
+bool is_numeric(char32_t code_point);      ///< categories Nd, Nl, No
+bool is_mark(char32_t code_point);         ///< categories Mn, Mc, Me
+bool is_punctuation(char32_t code_point);  ///< ASCII punctuation and categories P*
+bool is_whitespace(char32_t code_point);   ///< property White_Space
+/// Full lower case of one character, without context.
+std::string lowercase(char32_t code_point);
 
 /// The printable stand-ins of the 256 bytes in byte-level vocabularies (GPT-2): UTF-8 of each byte's
 /// character.

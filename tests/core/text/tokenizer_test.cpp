@@ -87,8 +87,8 @@ TEST(TokenizerTest, WhatIsNotSupportedIsNamedWithFileAndField) {
       {"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}}}, {"merges", nlohmann::json::array()}}}};
   EXPECT_EQ(message_of_loading(good), "no error");
   auto bad = good;
-  bad["model"]["type"] = "Unigram";
-  EXPECT_THAT(message_of_loading(bad), HasSubstr("tokenizer.json: model.type: 'Unigram' is not supported"));
+  bad["model"]["type"] = "WordPiece";
+  EXPECT_THAT(message_of_loading(bad), HasSubstr("tokenizer.json: model.type: 'WordPiece' is not supported"));
   bad = good;
   bad["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {{{"type", "BertPreTokenizer"}}}}};
   EXPECT_THAT(message_of_loading(bad), HasSubstr("pre_tokenizer.pretokenizers[0].type: pre-tokenizer 'Bert"));
