@@ -51,8 +51,8 @@ int run(int argc, char** argv, const Communicator& world) {
   app.footer(kFooter);
   std::function<void()> action;
   const CommandLine line{app, world, action};
-  for (const auto add :
-       {add_run, add_validate, add_score, add_generate, add_tokenize, add_inspect, add_doctor, add_import})
+  for (const auto add : {add_run, add_validate, add_score, add_generate, add_tokenize, add_runs, add_inspect,
+                         add_doctor, add_import})
     add(line);
   const int code = parse(app, argc, argv, world.rank() == 0);
   if (code >= 0) return code;

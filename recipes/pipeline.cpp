@@ -182,6 +182,7 @@ void run_pipeline(const Recipe& recipe, const Communicator& world, const Pipelin
   if (!options.until.empty()) return;
   progress.begin("report", "parts");
   if (world.rank() == 0) write_report(run.path());
+  world.barrier();  // for every rank the run has ended when all of it is there
   progress.end((run.path() / "report.html").string());
   if (recipe.evaluate.after)
     progress.say(std::string(1, '\n') +

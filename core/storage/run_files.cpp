@@ -78,13 +78,11 @@ std::map<std::string, std::string> damaged_files(const fs::path& folder, const J
       damaged[name] = "is outside of its folder";
   }
   const Json now = describe_all(folder, names, world);
-  Json mine = Json::object();
-  if (world.rank() == 0)
-    for (const std::string& name : names)
-      if (const auto what = difference(folder / name, listed.at(name), now.at(name)); !what.empty())
-        mine[name] = what;
-  for (const auto& [name, what] : Json::parse(world.broadcast(mine.dump(), 0)).items()) damaged[name] = what;
-  return damaged;
+  // The root's look at the folder decides, on a file system that others may see later.
+  for (const std::string& name : names)
+    if (const auto what = difference(folder / name, listed.at(name), now.at(name)); !what.empty())
+      damaged[name] = what;
+  return Json::parse(world.broadcast(Json(damaged).dump(), 0)).get<std::map<std::string, std::string>>();
 }
 
 }  // namespace efface

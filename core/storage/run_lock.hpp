@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 namespace efface {
 
@@ -20,5 +21,8 @@ class RunLock {
   std::filesystem::path file_;
   int descriptor_ = -1;
 };
+
+/// "pid 123 on host" of the live run that holds FOLDER/run.lock, as far as this host can tell; empty: none.
+std::string lock_owner(const std::filesystem::path& folder);
 
 }  // namespace efface

@@ -26,6 +26,7 @@ struct CommandLine {
 };
 
 void add_run(CommandLine line);
+void add_runs(CommandLine line);
 void add_validate(CommandLine line);
 void add_score(CommandLine line);
 void add_generate(CommandLine line);

@@ -3,6 +3,7 @@
 
 #include "core/model/config.hpp"
 #include "core/storage/run_directory.hpp"
+#include "core/storage/run_files.hpp"
 #include "core/storage/safetensors.hpp"
 #include "distributed/error.hpp"
 #include "launch/commands/command.hpp"
@@ -54,11 +55,17 @@ void inspect_model(const std::filesystem::path& folder) {
 
 nlohmann::json stage_record(const std::filesystem::path& folder, const std::string& stage) {
   const auto file = folder / stage / "done.json";
-  return std::filesystem::exists(file) ? nlohmann::json::parse(read_text_file(file)) : nlohmann::json();
+  if (!std::filesystem::exists(file)) return {};
+  auto record = nlohmann::json::parse(read_text_file(file), nullptr, /*allow_exceptions=*/false);
+  return record.is_object() && record.contains("summary") ? record
+                                                          : nlohmann::json(file.string() + " is damaged");
 }
 
 void inspect_run(const std::filesystem::path& folder) {
-  const auto manifest = nlohmann::json::parse(read_text_file(folder / "run.json"));
+  const auto manifest = nlohmann::json::parse(read_text_file(folder / "run.json"), nullptr, false);
+  if (!manifest.is_object())
+    throw Error(ErrorClass::storage, (folder / "run.json").string() + " is damaged",
+                "the same `efface run` command writes it again");
   std::cout << "run         " << manifest["method"].get<std::string>() << " on "
             << manifest["model"].get<std::string>() << ", " << manifest["ranks"] << " ranks (tensor "
             << manifest["tensor"] << " x data " << manifest["data"] << "), started "
@@ -73,6 +80,13 @@ void inspect_run(const std::filesystem::path& folder) {
       std::cout << (std::filesystem::exists(folder / stage / "started.json") ? "begun" : "-") << "\n";
       continue;
     }
+    if (record.is_string()) {
+      std::cout << "stale: " << record.get<std::string>() << "\n";
+      continue;
+    }
+    for (const auto& [file, what] :
+         damaged_files(folder / stage, record.value("files", nlohmann::json::object()), Communicator()))
+      std::cout << "stale: " << file << " " << what << "; ";
     const nlohmann::json& summary = record.at("summary");
     std::cout << "done in " << duration_text(summary.value("seconds", 0.0)) << "\n";
     if (stage == "before") before = summary;

@@ -60,7 +60,7 @@ TEST_F(Program, HelpOfEveryCommandHasAnExample) {
   const Outcome all = call("--help");
   EXPECT_EQ(all.code, 0);
   for (const std::string command :
-       {"run", "validate", "score", "generate", "tokenize", "inspect", "doctor", "import"}) {
+       {"run", "runs", "validate", "score", "generate", "tokenize", "inspect", "doctor", "import"}) {
     EXPECT_THAT(all.out, HasSubstr("  " + command));
     const Outcome help = call(command + " --help");
     EXPECT_EQ(help.code, 0) << command;
@@ -101,7 +101,7 @@ TEST_F(Program, AnErrorUnderMpirunEndsEveryRankWithItsCode) {
   testing::write_tiny_run(folder_);
   const Outcome outcome = call("run recipe.yaml model.path=nowhere", 2);
   EXPECT_EQ(outcome.code, 5) << outcome.err;
-  EXPECT_THAT(outcome.err, HasSubstr("efface: error: [rank 0]"));
+  EXPECT_THAT(outcome.err, HasSubstr("efface: error: [rank 0 of 2 on "));
 }
 
 TEST_F(Program, TokenizePrintsOneArrayALine) {
@@ -268,6 +268,77 @@ TEST_F(Program, InspectKnowsModelsAndRuns) {
   EXPECT_THAT(outcome.out, HasSubstr("perplexity"));
   ASSERT_EQ(call("run recipe.yaml --until covariance output.folder=run").code, 0);
   EXPECT_THAT(call("inspect run").out, ::testing::Not(HasSubstr("unlearn"))) << "that of an earlier run";
+}
+
+TEST_F(Program, RunsAreListedWithHowFarTheyAreAndInspectSaysWhatIsStale) {
+  testing::write_tiny_run(folder_);
+  ASSERT_EQ(call("run recipe.yaml --until covariance output.folder=all/one").code, 0);
+  fs::create_directories(folder_ / "all/not-a-run");
+  EXPECT_THAT(call("runs all").out, HasSubstr("done up to covariance"));
+  EXPECT_THAT(call("runs all").out, ::testing::Not(HasSubstr("not-a-run")));
+  fs::remove(folder_ / "all/one/covariance/done.json");
+  EXPECT_THAT(call("runs all").out, HasSubstr("stopped in covariance"));
+  ASSERT_EQ(call("run recipe.yaml --until covariance output.folder=all/one").code, 0);
+  write_text_file(folder_ / "all/one/covariance/manifest.json", "{");
+  EXPECT_THAT(call("inspect all/one").out, HasSubstr("stale: manifest.json has 1 bytes"));
+  const Outcome again = call("run recipe.yaml --until covariance output.folder=all/one");
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("covariance  again, for "));
+  EXPECT_THAT(again.out, HasSubstr("covariance/manifest.json has 1 bytes"));
+  EXPECT_THAT(again.out, HasSubstr("before      done before"));
+}
+
+/// Whole pages of files of a run at rest, lost in one way or another.
+TEST_F(Program, WhatAPowerCutDidToAnyFileIsFoundAndNamedAndTheResultIsTheSame) {
+  testing::write_tiny_run(folder_);
+  const std::string arguments = "run recipe.yaml evaluate.after=no train.steps=4 output.folder=run";
+  ASSERT_EQ(call(arguments).code, 0);
+  const std::vector<std::string> results = {"unlearn/update.safetensors",
+                                            "export/huggingface/model.safetensors",
+                                            "export/peft/adapter_model.safetensors"};
+  std::vector<std::string> expected;
+  for (const auto& file : results) expected.push_back(read_text_file(folder_ / "run" / file));
+  // Written anew by every run, or checked only when they are used.
+  const auto rewritten = [](const std::string& name) {
+    return name == "run.json" || name == "recipe.yaml" || name == "report.html" ||
+           name.ends_with("started.json") || name.find("/checkpoint/") != std::string::npos;
+  };
+  std::vector<std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "run"))
+    if (entry.is_regular_file() && entry.file_size() > 0)
+      files.push_back(fs::relative(entry.path(), folder_ / "run").string());
+  std::sort(files.begin(), files.end());
+  fs::copy(folder_ / "run", folder_ / "rest", fs::copy_options::recursive);
+  const char* asked = std::getenv("EFFACE_DAMAGE_CASES");
+  const int cases = asked ? std::atoi(asked) : 24;
+  for (int number = 0; number < cases; ++number) {
+    fs::remove_all(folder_ / "run");
+    fs::copy(folder_ / "rest", folder_ / "run", fs::copy_options::recursive);
+    const std::string& name = files[static_cast<size_t>(number) * 7 % files.size()];
+    std::string bytes = read_text_file(folder_ / "rest" / name);
+    const size_t page = std::min<size_t>(4096, bytes.size() / 2 + 1);
+    const size_t at = static_cast<size_t>(number) * 2654435761u % (bytes.size() - page + 1);
+    switch (number % 3) {
+      case 0:
+        bytes.resize(at);
+        break;
+      case 1:
+        std::fill_n(bytes.begin() + static_cast<int64_t>(at), page, '\0');
+        break;
+      default:  // another page's content, as a block that was never written again has
+        for (size_t i = 0; i < page; ++i) bytes[at + i] = static_cast<char>(bytes[at + i] ^ (1 << (i % 7)));
+    }
+    write_text_file(folder_ / "run" / name, bytes);
+    const bool changed = bytes != read_text_file(folder_ / "rest" / name);
+    const Outcome outcome = call(arguments);
+    EXPECT_EQ(outcome.code, 0) << name << ": " << outcome.err;
+    if (changed && !rewritten(name)) {
+      EXPECT_THAT(outcome.out, HasSubstr(name)) << "case " << number;
+    }
+    for (size_t i = 0; i < results.size(); ++i)
+      EXPECT_TRUE(read_text_file(folder_ / "run" / results[i]) == expected[i])
+          << results[i] << " after damage to " << name;
+  }
 }
 
 /// The program in a process of its own that the test can kill.
