@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 
 #include "distributed/error.hpp"
@@ -28,16 +29,20 @@ struct Owner {
     return exists && started == start_of(pid);
   }
 
+  /// Empty for a process that has ended, also where nobody has collected its exit status yet.
   static std::string start_of(int64_t pid) {
     std::ifstream stream("/proc/" + std::to_string(pid) + "/stat");
     std::string line;
     std::getline(stream, line);
-    // The second field, the program's name, may hold spaces; the start is the 20th field after it.
-    size_t position = line.rfind(')');
-    for (int field = 0; field < 20 && position != std::string::npos; ++field)
-      position = line.find(' ', position + 1);
-    if (position == std::string::npos) return "";
-    return line.substr(position + 1, line.find(' ', position + 1) - position - 1);
+    // The second field, the program's name, may hold spaces; after it come the state and, 19 fields on, the
+    // start.
+    const size_t name_end = line.rfind(')');
+    if (name_end == std::string::npos) return "";
+    std::istringstream fields(line.substr(name_end + 1));
+    std::string state, start;
+    fields >> state;
+    for (int field = 0; field < 19; ++field) fields >> start;
+    return state == "Z" || state == "X" ? "" : start;
   }
 
   static Owner self() {

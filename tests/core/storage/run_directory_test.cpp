@@ -1,6 +1,9 @@
 #include "core/storage/run_directory.hpp"
 
+#include <sys/wait.h>
 #include <unistd.h>
+
+#include <sstream>
 
 #include "distributed/error.hpp"
 #include "tests/support/temporary_folder.hpp"
@@ -182,6 +185,21 @@ TEST(RunDirectory, ALockOfADeadProcessIsTakenOverAndOneOfAnotherHostIsNot) {
   if (world().rank() == 0) write_bytes(folder / "run.lock", lock_of("another-host", 1));
   EXPECT_NE(message_of([&] { RunDirectory run(folder.path(), world()); }).find("another-host"),
             std::string::npos);
+}
+
+TEST(RunDirectory, ALockOfAProcessThatHasEndedButWasNotWaitedForIsTakenOver) {
+  TemporaryFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  siginfo_t ended;
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
+  std::string stat = read_bytes("/proc/" + std::to_string(child) + "/stat");
+  std::istringstream fields(stat.substr(stat.rfind(')') + 1));
+  std::string start;
+  for (int field = 0; field < 20; ++field) fields >> start;
+  write_bytes(folder / "run.lock", json{{"host", this_host()}, {"pid", child}, {"started", start}}.dump());
+  EXPECT_EQ(message_of([&] { RunDirectory run(folder.path(), Communicator()); }), "");
+  ::waitpid(child, nullptr, 0);
 }
 
 TEST(RunDirectory, AFolderThatCannotBeMadeIsAnErrorOnEveryRank) {
