@@ -8,12 +8,6 @@
 namespace efface {
 namespace {
 
-size_t last_code_point(std::string_view text) {
-  size_t at = text.size() - 1;
-  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
-  return at;
-}
-
 /// What a regular expression calls a word character: letters, marks, digits, connectors, joiners.
 bool is_word(std::string_view character) {
   static const ClassPattern pattern = ClassPattern::parse(R"([\w\p{Alphabetic}‌‍])").value();
@@ -21,7 +15,7 @@ bool is_word(std::string_view character) {
 }
 
 bool word_before(std::string_view text) {
-  return !text.empty() && is_word(text.substr(last_code_point(text)));
+  return !text.empty() && is_word(text.substr(start_of_last_character(text)));
 }
 
 bool word_after(std::string_view text) {
@@ -33,7 +27,7 @@ bool word_after(std::string_view text) {
 size_t without_space_at_end(std::string_view text) {
   size_t length = 0;
   while (!text.empty()) {
-    const size_t at = last_code_point(text);
+    const size_t at = start_of_last_character(text);
     if (!is_whitespace(decode_code_point(text.substr(at), length))) break;
     text = text.substr(0, at);
   }

@@ -42,12 +42,6 @@ char32_t first_character(std::string_view text) {
   return decode_code_point(text, length);
 }
 
-size_t start_of_last_character(std::string_view text) {
-  size_t at = text.size() - 1;
-  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
-  return at;
-}
-
 class BytePairModel final : public WordModel {
  public:
   explicit BytePairModel(const JsonField& field);

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "core/text/tokenizer_stages.hpp"
 #include "core/text/utf8.hpp"
 
@@ -32,48 +30,40 @@ PostProcessor template_processing(const JsonField& field) {
       (seen ? after : before).push_back(id.integer());
   }
   if (!seen) field["single"].fail("a template without the text itself is not supported");
-  return [before, after](Encoding& encoding, const TokenNames&, bool add_special) {
+  return [before, after](Encoding& encoding, std::string_view, const TokenNames&, bool add_special) {
     if (add_special) surround(encoding, before, after);
   };
 }
 
-/// Bytes of spaces, byte-level ones among them, at the token's start (or end); `count` of them are found.
-size_t spaces(std::string_view token, bool at_end, size_t& count) {
+/// White space, byte-level or not, at the token's start or end.
+size_t count_spaces(std::string_view token, bool at_end) {
   const std::string& space = byte_characters()[' '];
-  size_t bytes = 0;
-  count = 0;
-  while (!token.empty()) {
-    if (at_end ? token.ends_with(space) : token.starts_with(space)) {
-      at_end ? token.remove_suffix(space.size()) : token.remove_prefix(space.size());
-      ++bytes;  // it stands for one
-    } else {
-      size_t from = 0, length = 0;
-      if (at_end)
-        for (from = token.size() - 1; from > 0 && (static_cast<unsigned char>(token[from]) & 0xC0) == 0x80;)
-          --from;
-      if (!is_whitespace(decode_code_point(token.substr(from), length))) break;
-      at_end ? token.remove_suffix(length) : token.remove_prefix(length);
-      bytes += length;
-    }
-    ++count;
+  size_t count = 0, length = 0;
+  for (; !token.empty(); ++count) {
+    const size_t from = at_end ? start_of_last_character(token) : 0;
+    const char32_t c = decode_code_point(token.substr(from), length);
+    if (token.substr(from, length) != space && !is_whitespace(c)) break;
+    at_end ? token.remove_suffix(length) : token.remove_prefix(length);
   }
-  return bytes;
+  return count;
 }
 
 /// Leaves the spaces around a token out of its offsets; with `add_prefix_space` a single space before a token
-/// at the start is taken for the one that was added, which has no bytes to leave out.
+/// at the start is taken for the one that was added, which has nothing to leave out.
 PostProcessor trim_offsets(bool add_prefix_space) {
-  return [add_prefix_space](Encoding& encoding, const TokenNames& names, bool) {
+  return [add_prefix_space](Encoding& encoding, std::string_view text, const TokenNames& names, bool) {
     for (size_t i = 0; i < encoding.offsets.size(); ++i) {
       TextRange& range = encoding.offsets[i];
-      const std::string& token = names[static_cast<size_t>(encoding.ids[i])];
-      size_t leading_count = 0, trailing_count = 0;
-      size_t leading = spaces(token, false, leading_count);
-      const size_t trailing = spaces(token, true, trailing_count);
-      if (leading_count == 1 && (i == 0 || range.begin == 0) && add_prefix_space) leading = 0;
-      if (leading_count > 0) range.begin = std::min(range.begin + leading, range.end);
-      if (trailing_count > 0 && range.end >= trailing)
-        range.end = std::max(range.end - trailing, range.begin);
+      // An added token may have taken spaces along that its name lacks.
+      std::string_view token = names[static_cast<size_t>(encoding.ids[i])];
+      const std::string_view written = text.substr(range.begin, range.end - range.begin);
+      if (written.find(token) != std::string_view::npos) token = written;
+      size_t leading = count_spaces(token, false);
+      if (leading == 1 && (i == 0 || range.begin == 0) && add_prefix_space) leading = 0;
+      for (; leading > 0 && range.begin < range.end; --leading)
+        range.begin += next_sequence(text.substr(range.begin)).length;
+      for (size_t trailing = count_spaces(token, true); trailing > 0 && range.begin < range.end; --trailing)
+        range.end = start_of_last_character(text.substr(0, range.end));
     }
   };
 }
@@ -81,12 +71,12 @@ PostProcessor trim_offsets(bool add_prefix_space) {
 PostProcessor sequence(const JsonField& field) {
   std::vector<PostProcessor> steps;
   for (const JsonField& item : field["processors"].items()) steps.push_back(make_post_processor(item));
-  return [steps](Encoding& encoding, const TokenNames& names, bool add_special) {
-    for (const PostProcessor& step : steps) step(encoding, names, add_special);
+  return [steps](Encoding& encoding, std::string_view text, const TokenNames& names, bool add_special) {
+    for (const PostProcessor& step : steps) step(encoding, text, names, add_special);
   };
 }
 
-void unchanged(Encoding&, const TokenNames&, bool) {}
+void unchanged(Encoding&, std::string_view, const TokenNames&, bool) {}
 
 }  // namespace
 

@@ -109,7 +109,7 @@ Encoding Tokenizer::run(std::string_view text, bool add_special, bool with_offse
           encoding.offsets.push_back(words.text.origin({word.begin + token.begin, word.begin + token.end}));
       }
   }
-  stages.post_processor(encoding, stages.tokens, add_special);
+  stages.post_processor(encoding, text, stages.tokens, add_special);
   return encoding;
 }
 

@@ -30,8 +30,10 @@ using TokenNames = std::vector<std::string>;  // by id
 
 using Normalizer = std::function<AlignedText(AlignedText)>;
 using Decoder = std::function<std::vector<std::string>(std::vector<std::string>)>;
-/// Offsets are changed along where there are any; special tokens are added only if `add_special`.
-using PostProcessor = std::function<void(Encoding&, const TokenNames&, bool add_special)>;
+/// Offsets, into `text`, are changed along where there are any; special tokens are added only if
+/// `add_special`.
+using PostProcessor =
+    std::function<void(Encoding&, std::string_view text, const TokenNames&, bool add_special)>;
 
 Normalizer make_normalizer(const JsonField& field);
 PreTokenizer make_pre_tokenizer(const JsonField& field);

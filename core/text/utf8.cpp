@@ -52,6 +52,12 @@ size_t code_point_length(char lead) {
   return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
 }
 
+size_t start_of_last_character(std::string_view text) {
+  size_t at = text.size() - 1;
+  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  return at;
+}
+
 char32_t decode_code_point(std::string_view text, size_t& length) {
   const auto lead = static_cast<unsigned char>(text[0]);
   length = std::min(code_point_length(text[0]), text.size());

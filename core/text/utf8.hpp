@@ -13,6 +13,8 @@ char32_t decode_code_point(std::string_view text, size_t& length);
 void append_code_point(std::string& text, char32_t code_point);
 /// Number of bytes of the code point that starts with `lead`, in valid UTF-8.
 size_t code_point_length(char lead);
+/// Where the last character of `text`, which is not empty, begins.
+size_t start_of_last_character(std::string_view text);
 
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 
