@@ -74,6 +74,8 @@ std::vector<std::vector<InputId>> groups_within(const CovarianceMemory& memory,
   int64_t used = memory.shared;
   size_t groups = 0;
   for (const auto& [layer, bytes] : memory.of_layers) {
+    if (std::none_of(inputs.begin(), inputs.end(), [&](const InputId& id) { return id.layer == layer; }))
+      continue;  // all of it is there already
     if (memory.shared + bytes > budget)
       throw Error(ErrorClass::recipe,
                   "the covariances of layer " + std::to_string(layer) + " alone take " +

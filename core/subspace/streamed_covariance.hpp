@@ -35,8 +35,9 @@ CovarianceMemory covariance_memory(const ModelConfig& config, const Mesh& mesh,
                                    const std::vector<InputId>& inputs, const CovarianceOptions& options,
                                    bool heldout, int64_t largest_pass, at::ScalarType dtype);
 
-/// Consecutive layers with all their inputs, as few groups as a first fit makes, each within `budget` bytes a
-/// rank. Throws Error(recipe) when one layer alone is more, with the bytes that would do.
+/// Consecutive layers with those of their inputs that are in `inputs`, as few groups as a first fit makes,
+/// each within `budget` bytes a rank. Throws Error(recipe) when one layer alone is more, with the bytes that
+/// would do.
 std::vector<std::vector<InputId>> groups_within(const CovarianceMemory& memory,
                                                 const std::vector<InputId>& inputs, int64_t budget);
 

@@ -295,7 +295,7 @@ TEST_F(TinyRun, AKeyHasTheVersionsOfAllThatItDependsOn) {
   const auto key = nlohmann::json::parse(read_text_file(folder_ / "run/export/done.json")).at("key");
   EXPECT_EQ(key.at("version"), 1);
   for (const auto& [stage, version] : std::map<std::string, int>{{"before", 1},
-                                                                 {"covariance", 2},
+                                                                 {"covariance", 3},
                                                                  {"nullspace", 2},
                                                                  {"answers", 1},
                                                                  {"unlearn", 2},

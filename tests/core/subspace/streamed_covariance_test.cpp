@@ -185,6 +185,15 @@ TEST_P(StreamedCovariance, MemoryIsThatOfItsMatricesAndBuffers) {
   EXPECT_EQ(memory_.all(), memory_.shared + kLayers * (matrices + waiting + sample));
 }
 
+TEST_P(StreamedCovariance, GroupsAreOfWhatIsLeftAlone) {
+  EXPECT_TRUE(groups_within(memory_, {}, memory_.all()).empty());
+  const std::vector<InputId> left = {{1, Input::o}, {1, Input::down}, {3, Input::qkv}};
+  EXPECT_EQ(groups_within(memory_, left, memory_.all()), std::vector<std::vector<InputId>>{left});
+  const int64_t one_layer = memory_.shared + memory_.of_layers.front().second;
+  EXPECT_EQ(groups_within(memory_, left, one_layer),
+            (std::vector<std::vector<InputId>>{{left[0], left[1]}, {left[2]}}));
+}
+
 TEST_P(StreamedCovariance, ABudgetBelowOneLayerIsRefusedWithWhatWouldDo) {
   try {
     groups_within(memory_, inputs_, memory_.shared);
