@@ -138,7 +138,7 @@ def main():
         shutil.rmtree(run)
     shutil.rmtree(folder)
     changed = [r for r in results if r["mesh"] != r["again"]]
-    summary = {"kills": len(results), "ok": sum(r["ok"] for r in results), "killed_in": dict(killed_in),
+    summary = {"runs": len(results), "killed": sum(r["killed"] for r in results), "ok": sum(r["ok"] for r in results), "killed_in": dict(killed_in),
                "same_mesh": len(results) - len(changed), "same_bits": sum(r["same_bits"] for r in results if r["mesh"] == r["again"]),
                "changed_mesh": len(changed), "worst_dw": max((r["dw"] for r in changed), default=0),
                "worst_loss": max((r["loss"] for r in changed), default=0),

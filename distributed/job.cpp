@@ -29,6 +29,9 @@ constexpr auto kTick = milliseconds(200);
 // A process that was stopped and goes on has not waited all that time.
 constexpr auto kMostOfOneTick = milliseconds(1000);
 constexpr auto kAfterRootNode = milliseconds(1000), kAfterRoot = milliseconds(500);
+// A rank at work that has been silent too long leaves the word to those that wait for it: they name the
+// collective.
+constexpr double kWaitersFirst = 3;
 constexpr auto kAbortPatience = std::chrono::seconds(5);
 
 std::string host_name() {
@@ -159,8 +162,9 @@ class Job::State {
                   : steady_clock::duration{};
       last = activity;
       before = now;
-      const double allowed = allowed_silence();
-      if (allowed > 0 && std::chrono::duration<double>(quiet).count() > allowed) stalled(activity, allowed);
+      const double allowed = allowed_silence(), grace = activity.in_collective ? 0 : kWaitersFirst;
+      if (allowed > 0 && std::chrono::duration<double>(quiet).count() > allowed + grace)
+        stalled(activity, allowed);
     }
   }
 
