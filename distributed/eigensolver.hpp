@@ -28,10 +28,10 @@ struct Eigenpairs {
 /// it throws, the solver throws. An empty function: all of them.
 using WantedVectors = std::function<std::pair<int64_t, int64_t>(const at::Tensor& values)>;
 
-/// One rank, the whole matrix [n, n] (fp32 or fp64; only the lower triangle is read), in fp64: reduction to a
-/// tridiagonal matrix, divide and conquer, and the wanted eigenvectors alone taken back; by dsyevd where n is
-/// small or that fails its proof (eigensolvers/dense.hpp). Throws Error(numeric) on NaN or Inf, asymmetry
-/// (> 1e-6 relative), or a residual or orthogonality above 1e-10 of dsyevd too.
+/// One rank, the whole matrix [n, n] (fp32 or fp64; only the lower triangle is read), in fp64: by dsyevd, and
+/// where that fails its proof by a reduction and divide and conquer of our own (eigensolvers/dense.hpp).
+/// Throws Error(numeric) on NaN or Inf, asymmetry (> 1e-6 relative), or a residual or orthogonality above
+/// 1e-10 of both.
 Eigenpairs solve_lapack(const at::Tensor& matrix, const WantedVectors& wanted = {});
 
 /// All ranks of matrix.group, by ScaLAPACK's pdsyevd; eigenvectors come back in the same block rows. No row

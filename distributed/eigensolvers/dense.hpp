@@ -24,7 +24,7 @@ struct DenseWay {
 /// Householder reduction to a tridiagonal matrix, divide and conquer there, and only the wanted eigenvectors
 /// taken back.
 DenseWay reduction_way();
-/// LAPACK's dsyevd, all eigenvectors: the safest.
+/// LAPACK's dsyevd, all eigenvectors.
 DenseWay dsyevd_way();
 
 /// solve_lapack() by the first of `ways` whose answer is proven; the last one's failure is thrown.
