@@ -25,21 +25,6 @@ nlohmann::json names_of(const std::vector<InputId>& inputs) {
   return names;
 }
 
-/// Runs `read` on every rank: the errors of all, empty where it went well on each. Collective.
-template <class Read>
-std::vector<std::string> errors_of_ranks(const Communicator& world, const Read& read) {
-  nlohmann::json mine = nlohmann::json::object();
-  try {
-    read();
-  } catch (const Error& error) {
-    mine[std::to_string(world.rank())] = error.what();
-  }
-  std::vector<std::string> errors;
-  const nlohmann::json all = merged_over_ranks(world, mine);
-  for (const auto& [rank, text] : all.items()) errors.push_back(text);
-  return errors;
-}
-
 }  // namespace
 
 StreamCheckpoint::StreamCheckpoint(fs::path folder, const Mesh& mesh, std::vector<int64_t> tokens)
@@ -100,21 +85,20 @@ int StreamCheckpoint::boundary_below(int layer) {
   return 0;
 }
 
-std::optional<size_t> StreamCheckpoint::restore(const std::vector<InputId>& group, int begin,
-                                                CovarianceAccumulator& accumulator, bool& damaged) {
-  damaged = false;
-  if (sums_.is_null() || sums_.at("begin") != begin || sums_.at("inputs") != names_of(group))
-    return std::nullopt;
+bool StreamCheckpoint::has_sums(const std::vector<InputId>& group, int begin) const {
+  return !sums_.is_null() && sums_.at("begin") == begin && sums_.at("inputs") == names_of(group);
+}
+
+std::optional<size_t> StreamCheckpoint::restore(const std::vector<InputId>& group,
+                                                CovarianceAccumulator& accumulator) {
   const auto pass = sums_.at("pass").get<size_t>();
   const auto above = boundaries_.find(group.back().layer + 1);
-  damaged = above != boundaries_.end() && !is_whole(above->first, pass);
-  if (damaged) return std::nullopt;
+  if (above != boundaries_.end() && !is_whole(above->first, pass)) return std::nullopt;
   const auto errors = errors_of_ranks(mesh_.world, [&] {
     accumulator.restore(StoreFile(manifest_, folder_, sums_file(sums_.at("save"), mesh_.world.rank())));
   });
   notes_.insert(notes_.end(), errors.begin(), errors.end());
-  damaged = !errors.empty();
-  if (damaged) return std::nullopt;
+  if (!errors.empty()) return std::nullopt;
   return pass;
 }
 

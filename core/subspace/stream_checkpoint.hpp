@@ -33,11 +33,11 @@ class StreamCheckpoint {
   /// embeddings.
   int boundary_below(int layer);
 
-  /// Restores the sums of `group` begun at layer `begin`: the pass to go on with. None, and `accumulator`
-  /// untouched, where there are none; none and `damaged` set where they cannot be read: it is of no use then.
-  /// With them go the hidden states that left the group's last layer before that pass.
-  std::optional<size_t> restore(const std::vector<InputId>& group, int begin,
-                                CovarianceAccumulator& accumulator, bool& damaged);
+  /// Were sums of `group`, begun at layer `begin`, saved? Not collective.
+  bool has_sums(const std::vector<InputId>& group, int begin) const;
+  /// Restores them: the pass to go on with. None where they, or the hidden states that left the group's last
+  /// layer before that pass, cannot be read: `accumulator` is of no use then.
+  std::optional<size_t> restore(const std::vector<InputId>& group, CovarianceAccumulator& accumulator);
   /// Hidden states that enter `layer` are written from `pass` on.
   void begin_boundary(int layer, size_t pass);
   void write_hidden(size_t pass, const at::Tensor& hidden);

@@ -116,9 +116,13 @@ void stream_covariances(const Transformer& model, const std::vector<std::vector<
     start_over();
     const int end = accumulator->last_layer() + 1;
     const bool last = g + 1 == groups.size();
-    bool damaged = false;
-    const size_t first = checkpoint.restore(groups[g], begin, *accumulator, damaged).value_or(0);
-    if (damaged) start_over();
+    size_t first = 0;
+    if (checkpoint.has_sums(groups[g], begin)) {
+      if (const auto pass = checkpoint.restore(groups[g], *accumulator))
+        first = *pass;
+      else
+        start_over();
+    }
     for (const auto& note : checkpoint.take_notes())
       if (hooks.note) hooks.note(note);
     if (!last) checkpoint.begin_boundary(end, first);

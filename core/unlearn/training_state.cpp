@@ -107,22 +107,6 @@ void load(const fs::path& checkpoint, const Json& manifest, const std::vector<Pa
                     checkpoint.string() + " lacks a part of " + piece.name + "/" + vector.name);
 }
 
-/// The same text on every rank: of the first rank that has one. Collective.
-std::string first_text(const Communicator& world, const std::string& mine) {
-  const int64_t first =
-      world.all_reduce(mine.empty() ? int64_t{world.size()} : int64_t{world.rank()}, Reduction::min);
-  return first == world.size() ? "" : world.broadcast(mine, static_cast<int>(first));
-}
-
-std::string problem_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TrainingSnapshot take_snapshot(const std::vector<ParameterPiece>& pieces,
@@ -168,11 +152,10 @@ bool CheckpointWriter::written() const {
 void CheckpointWriter::publish() {
   if (!pending()) return;
   Json mine;
-  const std::string problem = problem_of([&] { mine = writing_.get(); });
-  const std::string first = first_text(mesh_.world, problem);
-  if (!first.empty()) throw Error(ErrorClass::storage, first);
+  const auto unwritten = errors_of_ranks(mesh_.world, [&] { mine = writing_.get(); });
+  if (!unwritten.empty()) throw Error(ErrorClass::storage, unwritten.front());
   Json all = merged_over_ranks(mesh_.world, mine);
-  const std::string root_problem = problem_of([&] {
+  const auto unpublished = errors_of_ranks(mesh_.world, [&] {
     if (!mesh_.is_root()) return;
     description_["parts"] = std::move(all["parts"]);
     write_manifest(fresh_, make_manifest(kKind, description_, Json::object(), std::move(all["files"])));
@@ -183,8 +166,7 @@ void CheckpointWriter::publish() {
     const auto names = checkpoint_names(folder_);
     for (size_t i = static_cast<size_t>(kept_); i < names.size(); ++i) fs::remove_all(folder_ / names[i]);
   });
-  const std::string published = first_text(mesh_.world, root_problem);
-  if (!published.empty()) throw Error(ErrorClass::storage, published);
+  if (!unpublished.empty()) throw Error(ErrorClass::storage, unpublished.front());
 }
 
 std::optional<RestoredState> load_training_state(const fs::path& folder, const Mesh& mesh,
@@ -200,18 +182,17 @@ std::optional<RestoredState> load_training_state(const fs::path& folder, const M
     Json manifest;
     std::vector<StateVector> fresh;
     for (const StateVector& vector : vectors) fresh.push_back({vector.name, at::empty_like(vector.flat)});
-    std::string problem =
-        first_text(mesh.world, problem_of([&] { manifest = read_manifest(checkpoint, kKind); }));
-    if (problem.empty()) {
+    auto problems = errors_of_ranks(mesh.world, [&] { manifest = read_manifest(checkpoint, kKind); });
+    if (problems.empty()) {
       check(manifest.at("key"));
-      problem = first_text(mesh.world, problem_of([&] { load(checkpoint, manifest, pieces, fresh); }));
+      problems = errors_of_ranks(mesh.world, [&] { load(checkpoint, manifest, pieces, fresh); });
     }
-    if (problem.empty()) {
+    if (problems.empty()) {
       for (size_t i = 0; i < vectors.size(); ++i) vectors[i].flat.detach().copy_(fresh[i].flat);
       restored.description = std::move(manifest["key"]);
       return restored;
     }
-    restored.damaged.push_back(problem);
+    restored.damaged.push_back(problems.front());
     if (mesh.is_root()) fs::remove_all(checkpoint);
     mesh.world.barrier();
   }

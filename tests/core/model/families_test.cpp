@@ -10,6 +10,7 @@
 #include "core/model/tensors.hpp"
 #include "core/storage/safetensors.hpp"
 #include "distributed/error.hpp"
+#include "tests/core/model/lora_grids.hpp"
 #include "tests/core/model/small_model.hpp"
 
 namespace efface::testing {
@@ -110,17 +111,6 @@ TEST_P(Families, GreedyAnswersAreThoseOfTransformers) {
   EXPECT_EQ(model.generate(prompts, static_cast<int64_t>(expected[0].size())), expected);
 }
 
-at::Tensor grid_a(int64_t rows, int64_t columns) {
-  const auto i = at::arange(1, rows + 1, at::kDouble).unsqueeze(1),
-             j = at::arange(1, columns + 1, at::kDouble).unsqueeze(0);
-  return (at::sin(0.37 * i + 0.11 * j) / std::sqrt(static_cast<double>(columns))).to(at::kFloat);
-}
-at::Tensor grid_b(int64_t rows, int64_t columns) {
-  const auto i = at::arange(1, rows + 1, at::kDouble).unsqueeze(1),
-             j = at::arange(1, columns + 1, at::kDouble).unsqueeze(0);
-  return (0.01 * at::cos(0.23 * i + 0.31 * j)).to(at::kFloat);
-}
-
 /// This rank's part of a global matrix cut along `dim`.
 at::Tensor part_of(const at::Tensor& global, const Weight& weight, int dim) {
   return global.narrow(dim, weight.begin, weight.local.size(weight.dim())).clone();
@@ -141,9 +131,9 @@ TEST_P(Families, LoraGradientsOfOneStepAreThoseOfPeft) {
   for (const ModuleId& module : modules) {
     const Weight weight = model.weight(module);
     const StoredTensor stored = stored_weight(config, module);
-    const at::Tensor a = grid_a(r, weight.global_shape[1]);
+    const at::Tensor a = lora_a_grid(r, weight.global_shape[1]);
     const at::Tensor b =
-        grid_b(stored_rows.at(stored.name), r).narrow(0, stored.row, weight.global_shape[0]).clone();
+        lora_b_grid(stored_rows.at(stored.name), r).narrow(0, stored.row, weight.global_shape[0]).clone();
     const bool row_parallel = is_row_parallel(module.projection);
     LoraAdapter& adapter = adapters[module];
     adapter.a = (row_parallel ? part_of(a, weight, 1) : a).requires_grad_();

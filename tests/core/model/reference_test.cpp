@@ -6,6 +6,7 @@
 
 #include "core/model/transformer.hpp"
 #include "core/storage/safetensors.hpp"
+#include "tests/core/model/lora_grids.hpp"
 #include "tests/support/world.hpp"
 
 namespace efface {
@@ -50,17 +51,6 @@ TEST(AgainstTransformers, LogitsOfEveryPositionAgreeToOneInTenThousandOfTheLarge
   }
 }
 
-at::Tensor grid_sine(int64_t rows, int64_t columns) {
-  const auto i = at::arange(1, rows + 1, at::kDouble).unsqueeze(1),
-             j = at::arange(1, columns + 1, at::kDouble).unsqueeze(0);
-  return (at::sin(0.37 * i + 0.11 * j) / std::sqrt(static_cast<double>(columns))).to(at::kFloat);
-}
-at::Tensor grid_cosine(int64_t rows, int64_t columns) {
-  const auto i = at::arange(1, rows + 1, at::kDouble).unsqueeze(1),
-             j = at::arange(1, columns + 1, at::kDouble).unsqueeze(0);
-  return (0.01 * at::cos(0.23 * i + 0.31 * j)).to(at::kFloat);
-}
-
 TEST(AgainstPeft, LoraLossAndGradientsOfOneStepAgree) {
   EFFACE_NEEDS_REFERENCE();
   const auto values = SafetensorsReader::open_file(reference_file);
@@ -73,7 +63,7 @@ TEST(AgainstPeft, LoraLossAndGradientsOfOneStepAgree) {
   for (const auto& module : modules_of(0, static_cast<int>(model.config().layers),
                                        {std::begin(kProjections), std::end(kProjections)})) {
     const auto shape = model.weight(module).global_shape;
-    auto a = grid_sine(4, shape[1]), b = grid_cosine(shape[0], 4);
+    auto a = testing::lora_a_grid(4, shape[1]), b = testing::lora_b_grid(shape[0], 4);
     if (is_row_parallel(module.projection)) {
       const auto [begin, end] = even_range(shape[1], mesh.tensor_rank(), mesh.tensor_size());
       a = a.slice(1, begin, end).contiguous();
